@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Numbered requests, each answered by a message: rr, random, append, udp. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "client.h"
+
+static uint8_t pattern[2 * PATTERN_PERIOD];
+
+static struct msg request(uint64_t number, uint64_t size)
+{
+	struct msg m = { .number = number, .size = size };
+
+	/* Bytes that differ from request to request, and are known. */
+	for (size_t i = 0; i < sizeof(m.fill); i++)
+		m.fill[i] = (uint8_t)(number * 31 + i);
+	msg_seal(&m);
+	return m;
+}
+
+/* Is m the answer to request `number`, and nothing but it? */
+static int check_answer(struct run *r, const struct msg *m, uint64_t number,
+			uint64_t size, int random)
+{
+	struct msg want = request(number, size);
+
+	if (!msg_ok(m))
+		return run_error(r, "answer %llu: wrong checksum",
+				 (unsigned long long)number);
+	if (m->number != number)
+		return run_error(r, "answer %llu where %llu was due",
+				 (unsigned long long)m->number,
+				 (unsigned long long)number);
+	want.reserved = 1;
+	if (random)
+		memcpy(want.fill, m->fill, sizeof(want.fill));
+	msg_seal(&want);
+	if (memcmp(m, &want, sizeof(want)))
+		return run_error(r, "answer %llu: altered",
+				 (unsigned long long)number);
+	return 0;
+}
+
+static int receive_answer(struct run *r, int fd, uint64_t number, uint64_t size,
+			  int random)
+{
+	static uint8_t body[MSG_MAX_ANSWER];
+	struct msg m;
+
+	if (run_recv(r, fd, &m, sizeof(m)) ||
+	    check_answer(r, &m, number, size, random) ||
+	    run_recv(r, fd, body, size - sizeof(m)))
+		return -1;
+	if (memcmp(body, pattern, size - sizeof(m)))
+		return run_error(r, "answer %llu: altered body",
+				 (unsigned long long)number);
+	return 0;
+}
+
+/* Up to --window requests are under way; their answers come in order. */
+static void stream(struct run *r, int port, int random)
+{
+	const struct options *o = r->opt;
+	uint64_t size = o->size > sizeof(struct msg) ? o->size :
+						       sizeof(struct msg);
+	uint64_t *sent_ns = calloc(o->window, sizeof(*sent_ns));
+	uint64_t sent = 0;
+	int fd;
+
+	pattern_fill(pattern);
+	if (!sent_ns || size > MSG_MAX_ANSWER) {
+		run_error(r, "window or size too large");
+		return;
+	}
+	fd = run_connect(r, port);
+	while (fd >= 0) {
+		while (sent - r->answers < o->window && run_goes_on(r, sent)) {
+			struct msg m = request(o->first + sent, size);
+
+			run_pace(r, sent);
+			sent_ns[sent % o->window] = now_ns();
+			if (run_send(r, fd, &m, sizeof(m)))
+				break;
+			sent++;
+		}
+		if (r->errors || sent == r->answers ||
+		    receive_answer(r, fd, o->first + r->answers, size, random))
+			break;
+		run_answer(r, sent_ns[r->answers % o->window]);
+	}
+	if (fd >= 0)
+		close(fd);
+	free(sent_ns);
+}
+
+void work_rr(struct run *r)
+{
+	stream(r, PORT_RR, 0);
+}
+
+void work_random(struct run *r)
+{
+	stream(r, PORT_RANDOM, 1);
+}
+
+void work_append(struct run *r)
+{
+	stream(r, PORT_APPEND, 0);
+}
+
+/*
+ * A datagram may be lost, and is then counted and not asked for again; one
+ * that is altered or comes twice is an error.
+ */
+void work_udp(struct run *r)
+{
+	uint64_t sent = 0;
+	int fd = run_connect(r, PORT_UDP);
+
+	while (fd >= 0 && run_goes_on(r, sent)) {
+		struct msg m = request(r->opt->first + sent, sizeof(m));
+		uint64_t sent_ns;
+		ssize_t n;
+
+		run_pace(r, sent);
+		sent_ns = now_ns();
+		if (run_send(r, fd, &m, sizeof(m)))
+			break;
+		n = recv(fd, &m, sizeof(m), 0);
+		if (n < 0 && errno == EAGAIN) {
+			r->lost++;
+		} else if (n != sizeof(m)) {
+			if (!stop_asked)
+				run_error(r, "recv: %s", strerror(errno));
+			break;
+		} else if (m.number < r->opt->first + sent && r->lost) {
+			/* The late answer of one that was counted as lost. */
+			r->lost--;
+			continue;
+		} else if (!check_answer(r, &m, r->opt->first + sent,
+					 sizeof(m), 0)) {
+			run_answer(r, sent_ns);
+		}
+		sent++;
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
+ * The guest's log of PORT_APPEND, taken from its disk: requests --first and up
+ * in order, each whole and once, and --count of them at least. More may be
+ * there, whose answers did not come before the client ended.
+ */
+void work_check_log(struct run *r)
+{
+	const struct options *o = r->opt;
+	uint64_t records = 0;
+	struct msg m;
+	FILE *f = o->check_file ? fopen(o->check_file, "rb") : NULL;
+
+	if (!f) {
+		run_error(r, "cannot read %s",
+			  o->check_file ? o->check_file : "(no --file)");
+		return;
+	}
+	while (!r->errors && fread(&m, sizeof(m), 1, f) == 1) {
+		if (!msg_ok(&m) || m.number != o->first + records)
+			run_error(r, "record %llu is not request %llu",
+				  (unsigned long long)records,
+				  (unsigned long long)(o->first + records));
+		records++;
+		run_answer(r, now_ns());
+	}
+	fclose(f);
+	if (!r->errors && records < o->count)
+		run_error(r, "%llu records, %llu were acknowledged",
+			  (unsigned long long)records,
+			  (unsigned long long)o->count);
+}
