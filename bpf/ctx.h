@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The one place that knows what kind of context a program runs on. The engine
+ * reads and writes packets only through these.
+ */
+#ifndef COLO_BPF_CTX_H
+#define COLO_BPF_CTX_H
+
+#include <linux/pkt_cls.h>
+
+#include "maps.h"
+
+#define CTX_DROP	TC_ACT_SHOT
+#define CTX_STACK	TC_ACT_OK
+#define CTX_STORE_FLAGS	(BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH)
+
+static __always_inline int ctx_load(struct __sk_buff *ctx, __u32 off,
+				    void *to, __u32 len)
+{
+	return bpf_skb_load_bytes(ctx, off, to, len);
+}
+
+static __always_inline int ctx_store(struct __sk_buff *ctx, __u32 off,
+				     const void *from, __u32 len)
+{
+	return bpf_skb_store_bytes(ctx, off, from, len, CTX_STORE_FLAGS);
+}
+
+/* Send a copy now, while a flow's lock is held: order is the lock's order. */
+static __always_inline int ctx_send_copy(struct __sk_buff *ctx, __u32 ifindex)
+{
+	return bpf_clone_redirect(ctx, ifindex, 0);
+}
+
+/* Send the packet itself, when the program returns. */
+static __always_inline int ctx_send(__u32 ifindex)
+{
+	return bpf_redirect(ifindex, 0);
+}
+
+/*
+ * Whether the packet's L4 checksum is partial (CHECKSUM_PARTIAL), which no
+ * field tells: without the pseudo-header flag bpf_l4_csum_replace() changes a
+ * complete checksum and leaves a partial one alone. `off` is that of any 16
+ * bits of the packet; they are as before afterwards. Negative on failure.
+ */
+static __always_inline int ctx_csum_is_partial(struct __sk_buff *ctx, __u32 off)
+{
+	__u16 before, after;
+
+	if (ctx_load(ctx, off, &before, sizeof(before)))
+		return -1;
+	if (bpf_l4_csum_replace(ctx, off, 0, bpf_htonl(1), 0))
+		return -1;
+	if (ctx_load(ctx, off, &after, sizeof(after)))
+		return -1;
+	if (before == after)
+		return 1;
+	if (bpf_skb_store_bytes(ctx, off, &before, sizeof(before), 0))
+		return -1;
+	return 0;
+}
+
+#endif

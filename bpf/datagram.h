@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Everything that is no TCP stream: frames of a flow are matched by content in
+ * whatever order S's come, and leave in the order of P's (rules 3 and 9).
+ */
+#ifndef COLO_BPF_DATAGRAM_H
+#define COLO_BPF_DATAGRAM_H
+
+#include "release.h"
+
+#define SEARCH_MAX	128	/* frames that are looked at for a partner */
+
+struct search {
+	__u32 at;	/* where to look next; what was found */
+	__u32 mine;	/* the frame whose partner is wanted */
+	__u32 p_side;	/* the queue is P's: skip what has a partner */
+	__u32 found;
+};
+
+static long search_step(__u32 i, void *arg)
+{
+	struct search *s = arg;
+	struct colo_frame *fr = frame_at(s->at);
+
+	if (!fr)
+		return 1;
+	if (!(s->p_side && fr->flags & COLO_FR_MATCHED) &&
+	    !(s->p_side ? datagram_differ(s->at, s->mine) :
+			  datagram_differ(s->mine, s->at))) {
+		s->found = 1;
+		return 1;
+	}
+	s->at = fr->next;
+	return 0;
+}
+
+/* The first frame of the queue with the content of `mine`, or COLO_NONE. */
+static __always_inline __u32 partner_of(struct colo_queue *q, __u32 mine,
+					__u32 p_side)
+{
+	struct search s = { .at = q->head, .mine = mine, .p_side = p_side };
+
+	if (q->count)
+		bpf_loop(SEARCH_MAX, search_step, &s, 0);
+	return s.found ? s.at : COLO_NONE;
+}
+
+static long first_unmatched_step(__u32 i, void *arg)
+{
+	struct search *s = arg;
+	struct colo_frame *fr = frame_at(s->at);
+
+	if (!fr)
+		return 1;
+	if (!(fr->flags & COLO_FR_MATCHED)) {
+		s->found = 1;
+		return 1;
+	}
+	s->at = fr->next;
+	return 0;
+}
+
+/* Both sides have frames without a partner and will not agree any more. */
+static __always_inline void datagram_mismatch(struct colo_flow *f)
+{
+	struct search s = { .at = f->p_held.head };
+	struct colo_frame *p, *o;
+	__u32 reason = COLO_REASON_PAYLOAD;
+
+	if (f->flags & COLO_F_MISMATCH)
+		return;
+	bpf_loop(SEARCH_MAX, first_unmatched_step, &s, 0);
+	p = frame_at(s.at);
+	o = frame_at(f->s_wait.head);
+	if (p && o && p->data_len != o->data_len)
+		reason = COLO_REASON_LENGTH;
+	f->flags |= COLO_F_MISMATCH;
+	f->mismatches++;
+	COUNT(mismatches);
+	request(reason, &f->key, 0);
+}
+
+/* After an arrival: too many on one side, or only time can tell. */
+static __always_inline void datagram_check(struct colo_flow *f)
+{
+	__u32 p = f->p_held.count - f->p_matched_held;
+	__u32 s = f->s_wait.count;
+	struct colo_config *c = config_get();
+
+	if (!p || !s || !c || f->flags & COLO_F_MISMATCH) {
+		f->flags &= ~COLO_F_WATCH;
+		return;
+	}
+	if (p > c->reorder_window || s > c->reorder_window) {
+		datagram_mismatch(f);
+		return;
+	}
+	if (f->flags & COLO_F_WATCH)
+		return;
+	f->flags |= COLO_F_WATCH;
+	event_send(COLO_EVENT_WATCH, COLO_REASON_NONE, f->epoch, &f->key, 0);
+}
+
+/* P's frame idx came: held until its partner is there and all before it left. */
+static __always_inline void datagram_from_p(struct release *r, __u32 idx)
+{
+	struct colo_flow *f = r->flow;
+	struct colo_frame *fr = frame_at(idx);
+	__u32 other;
+
+	if (!fr)
+		return;
+	queue_append(&f->p_held, idx);
+	other = partner_of(&f->s_wait, idx, 0);
+	if (other != COLO_NONE && !(f->flags & COLO_F_MISMATCH)) {
+		fr->flags |= COLO_FR_MATCHED;
+		f->p_matched_held++;
+		queue_remove(&f->s_wait, other);
+		frame_give(other);
+		COUNT(s_matched);
+	}
+	datagram_check(f);
+	release_datagrams(r);
+}
+
+/*
+ * S's packet gets P's L2 and L3 headers and leaves in its place. Its L4
+ * content is the same, its checksum right as it is, partial or not.
+ */
+__noinline int datagram_carrier(struct __sk_buff *ctx, __u32 idx, __u32 ifindex)
+{
+	struct colo_frame *fr = frame_at(idx);
+	struct scratch *s = scratch_get();
+	__u32 hdr_len;
+
+	if (!fr || !s)
+		return -1;
+	hdr_len = s->pkt.hdr_len;
+	if (fr->hdr_len != hdr_len || fr->l4_off != s->pkt.l4_off ||
+	    fr->vlan_tci != s->pkt.vlan_tci || s->pkt.gso_size)
+		return -1;
+	/* without the padding that S's frame may have */
+	if (s->pkt.len != hdr_len + fr->data_len &&
+	    bpf_skb_change_tail(ctx, hdr_len + fr->data_len, 0))
+		return -1;
+	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
+	asm volatile("" : "+r"(hdr_len));
+	hdr_len &= 255;
+	if (!hdr_len)
+		return -1;
+	if (ctx_store(ctx, 0, s->out, hdr_len))
+		return -1;
+	return ctx_send_copy(ctx, ifindex);
+}
+
+/* S's frame idx came. Returns whether it waits (else it was used up). */
+static __always_inline int datagram_from_s(struct release *r, __u32 idx)
+{
+	struct colo_flow *f = r->flow;
+	struct colo_frame *p;
+	__u32 other;
+	int ret;
+
+	other = partner_of(&f->p_held, idx, 1);
+	p = frame_at(other);
+	if (!p || f->flags & COLO_F_MISMATCH) {
+		queue_append(&f->s_wait, idx);
+		datagram_check(f);
+		return 1;
+	}
+	p->flags |= COLO_FR_MATCHED;
+	f->p_matched_held++;
+	frame_give(idx);
+	COUNT(s_matched);
+	if (other == f->p_held.head) {
+		ret = datagram_carrier(r->ctx, other, r->ifindex);
+		if (ret >= 0) {
+			if (ret)
+				COUNT(port_failed);
+			COUNT(p_released_whole);
+			f->p_matched_held--;
+			release_end(r, &f->p_held, other);
+		}
+	}
+	datagram_check(f);
+	release_datagrams(r);
+	return 0;
+}
+
+#endif

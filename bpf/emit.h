@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Frames made anew from the pool. BPF cannot make a packet, so the packet that
+ * the program runs on is the carrier: it is resized, overwritten and its copy
+ * is sent, as often as needed. Its own content is lost by that.
+ */
+#ifndef COLO_BPF_EMIT_H
+#define COLO_BPF_EMIT_H
+
+#include "compare.h"
+
+#define CSUM_CHUNK	512	/* bpf_csum_diff() takes no more before 6.13 */
+#define SEGMENT_MIN	512	/* a smaller gso_size is not honoured */
+#define SEGMENTS_MAX	(COLO_BIG_SIZE / SEGMENT_MIN)
+
+/* How the carrier's L4 checksum has to be left. */
+enum carrier {
+	CARRIER_COMPLETE,	/* a complete checksum */
+	CARRIER_PARTIAL,	/* the pseudo-header's sum: the device does the rest */
+	CARRIER_UNFIT,		/* this packet cannot carry such a frame */
+};
+
+#define TCP_FL_FIN	0x01
+#define TCP_FL_PSH	0x08
+#define TCP_FL_URG	0x20
+
+static __always_inline __u16 csum_fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* Sum of len bytes of the pool, unfolded. */
+__noinline __u32 pool_csum(__u32 off, __u32 len, __u32 sum)
+{
+	__u32 n, word;
+	__u8 *at;
+	int i;
+
+	for (i = 0; i < COLO_BIG_SIZE / CSUM_CHUNK; i++) {
+		if (len < CSUM_CHUNK)
+			break;
+		at = pool_at(off);
+		if (!at)
+			return 0;
+		sum = bpf_csum_diff(NULL, 0, (__be32 *)at, CSUM_CHUNK, sum);
+		off += CSUM_CHUNK;
+		len -= CSUM_CHUNK;
+	}
+	n = len & (CSUM_CHUNK - 4);
+	at = pool_at(off);
+	if (!at)
+		return 0;
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)at, n, sum);
+	len &= 3;
+	at = pool_at(off + n);
+	if (!len || !at)
+		return sum;
+	word = *(__u32 *)at & (__u32)LOW_BYTES(len);
+	return csum_fold(sum) + csum_fold(word);
+}
+
+/* Sum of n bytes (a multiple of 4, at most 60) of scratch.out. */
+static __always_inline __u32 out_csum(struct scratch *s, __u32 off, __u32 n,
+				      __u32 sum)
+{
+	asm volatile("" : "+r"(n));
+	n &= 60;
+	return bpf_csum_diff(NULL, 0, (__be32 *)(s->out + (off & 255)), n, sum);
+}
+
+/* Sum of the pseudo-header of a frame with l4_len bytes of L4. */
+static __always_inline __u32 pseudo_csum(struct scratch *s,
+					 const struct colo_flow_key *k,
+					 __u32 l4_len)
+{
+	__be32 *w = (__be32 *)s->pseudo;
+	const __be32 *src = (const __be32 *)k->saddr;
+	const __be32 *dst = (const __be32 *)k->daddr;
+
+	__builtin_memcpy(s->pseudo, src, 16);
+	__builtin_memcpy(s->pseudo + 16, dst, 16);
+	w[8] = bpf_htonl(l4_len);
+	w[9] = bpf_htonl(k->proto);
+	return bpf_csum_diff(NULL, 0, w, 40, 0);
+}
+
+static __always_inline void out16(struct scratch *s, __u32 off, __u16 value)
+{
+	*(__be16 *)(s->out + (off & 255)) = bpf_htons(value);
+}
+
+static __always_inline void out32(struct scratch *s, __u32 off, __u32 value)
+{
+	*(__be32 *)(s->out + (off & 255)) = bpf_htonl(value);
+}
+
+/* Length fields and the IPv4 header's checksum of scratch.out. */
+static __always_inline void out_l3(struct scratch *s,
+				   const struct colo_flow_key *k, __u32 l3,
+				   __u32 l4, __u32 l4_len, __u32 id_add)
+{
+	__u32 sum;
+
+	if (k->ethertype == bpf_htons(ETHERTYPE_IPV6)) {
+		out16(s, l3 + 4, l4 - l3 - IPV6_LEN + l4_len);
+		return;
+	}
+	out16(s, l3 + 2, l4 - l3 + l4_len);
+	if (id_add)
+		out16(s, l3 + 4,
+		      bpf_ntohs(*(__be16 *)(s->out + ((l3 + 4) & 255))) +
+		      id_add);
+	out16(s, l3 + 10, 0);
+	sum = out_csum(s, l3, l4 - l3, 0);
+	*(__be16 *)(s->out + ((l3 + 10) & 255)) = ~csum_fold(sum);
+}
+
+/* Put scratch.out and n bytes of the pool into the carrier and send its copy. */
+static __always_inline int out_send(struct __sk_buff *ctx, struct scratch *s,
+				    const struct colo_frame *fr, __u32 pool_off,
+				    __u32 n, __u32 ifindex)
+{
+	__u32 hdr_len = fr->hdr_len;
+
+	if (ctx->vlan_present)
+		bpf_skb_vlan_pop(ctx);
+	if (hdr_len < ETH_LEN || hdr_len > COLO_HDR_MAX)
+		return -1;
+	if (bpf_skb_change_tail(ctx, hdr_len + n, 0))
+		return -1;
+	asm volatile("" : "+r"(hdr_len));
+	hdr_len &= 255;
+	if (!hdr_len || ctx_store(ctx, 0, s->out, hdr_len))
+		return -1;
+	if (n && pool_store(ctx, hdr_len, pool_off, n))
+		return -1;
+	if (fr->vlan_proto)
+		bpf_skb_vlan_push(ctx, fr->vlan_proto,
+				  bpf_ntohs(fr->vlan_tci));
+	return ctx_send_copy(ctx, ifindex);
+}
+
+/*
+ * One TCP segment of a held frame: n payload bytes from index at. `last`: it
+ * ends the frame, so FIN and PSH belong to it.
+ */
+__noinline int emit_segment(struct __sk_buff *ctx, __u32 idx, __u32 at, __u32 n,
+			    __u32 how)
+{
+	struct colo_frame *fr = frame_at(idx);
+	struct scratch *s = scratch_get();
+	__u32 l4, l4_len, sum, urg, ifindex = how >> 8;
+	int last = how & 1, partial = how & 2;
+
+	if (!fr || !s)
+		return -1;
+	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
+	l4 = fr->l4_off;
+	l4_len = fr->hdr_len - l4 + n;
+	out_l3(s, &fr->key, fr->l3_off, l4, l4_len,
+	       fr->gso_size ? at / fr->gso_size : 0);
+	if (at || !(fr->flags & COLO_FR_SYN))
+		out32(s, l4 + 4, fr->seq + !!(fr->flags & COLO_FR_SYN) + at);
+	if (!last)
+		s->out[(l4 + 13) & 255] &= ~(TCP_FL_FIN | TCP_FL_PSH);
+	if (at && fr->flags & COLO_FR_URG) {
+		urg = fr->urg_ptr;
+		if (urg > at)
+			out16(s, l4 + 18, urg - at);
+		else
+			s->out[(l4 + 13) & 255] &= ~TCP_FL_URG;
+	}
+	out16(s, l4 + 16, 0);
+	sum = pseudo_csum(s, &fr->key, l4_len);
+	if (!partial) {
+		sum = out_csum(s, l4, fr->hdr_len - l4, sum);
+		if (n)
+			sum = pool_csum(fr->data_off + at, n, sum);
+	}
+	*(__be16 *)(s->out + ((l4 + 16) & 255)) =
+		partial ? csum_fold(sum) : ~csum_fold(sum);
+	return out_send(ctx, s, fr, fr->data_off + at, n, ifindex);
+}
+
+/*
+ * The units [from, to) of a held TCP frame, cut at its gso_size. SYN and RST
+ * leave with all of their frame.
+ */
+__noinline int emit_range(struct __sk_buff *ctx, __u32 idx, __u32 from,
+			  __u32 to, __u32 how)
+{
+	struct colo_frame *fr = frame_at(idx);
+	__u32 syn, at, upto, n, seg, whole;
+	int i, ret;
+
+	if (!fr)
+		return -1;
+	syn = !!(fr->flags & COLO_FR_SYN);
+	whole = to == fr->end;
+	at = from - fr->seq;
+	at = at > syn ? at - syn : 0;
+	upto = to - fr->seq - syn;
+	if (fr->flags & COLO_FR_RST || upto > fr->data_len)
+		upto = fr->data_len;
+	seg = fr->gso_size;
+	if (!seg)
+		seg = COLO_BIG_SIZE;
+	else if (seg < SEGMENT_MIN)
+		seg = SEGMENT_MIN;
+	for (i = 0; i < SEGMENTS_MAX + 1; i++) {
+		n = upto - at;
+		if (n > seg)
+			n = seg;
+		ret = emit_segment(ctx, idx, at, n,
+				   how | (whole && at + n == upto));
+		if (ret)
+			return ret;
+		COUNT(p_segments);
+		at += n;
+		if (at >= upto)
+			return 0;
+	}
+	return -1;
+}
+
+/* A held frame that is no TCP: one frame, as P sent it. */
+__noinline int emit_datagram(struct __sk_buff *ctx, __u32 idx, __u32 how)
+{
+	struct colo_frame *fr = frame_at(idx);
+	struct scratch *s = scratch_get();
+	__u32 sum, ifindex = how >> 8;
+	__u8 *at;
+
+	if (!fr || !s)
+		return -1;
+	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
+	if (fr->flags & COLO_FR_UDP && fr->data_len >= 8) {
+		at = pool_at(fr->data_off);
+		if (!at)
+			return -1;
+		if (*(__be16 *)(at + 6)) {
+			*(__be16 *)(at + 6) = 0;
+			sum = pseudo_csum(s, &fr->key, fr->data_len);
+			if (how & 2) {
+				*(__be16 *)(at + 6) = csum_fold(sum);
+			} else {
+				sum = pool_csum(fr->data_off, fr->data_len, sum);
+				sum = (__u16)~csum_fold(sum);
+				*(__be16 *)(at + 6) = sum ? sum : 0xffff;
+			}
+		}
+	}
+	return out_send(ctx, s, fr, fr->data_off, fr->data_len, ifindex);
+}
+
+#endif

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Held frames: records, blocks of the pool, and the queues of a flow. All of
+ * it runs under the flow's lock.
+ */
+#ifndef COLO_BPF_HOLD_H
+#define COLO_BPF_HOLD_H
+
+#include "event.h"
+#include "parse.h"
+
+#define CHUNK	4096	/* bytes that are copied at a time */
+
+static __always_inline struct colo_frame *frame_at(__u32 idx)
+{
+	return bpf_map_lookup_elem(&frames, &idx);
+}
+
+/* The pool at a byte offset; the slack behind it lets CHUNK bytes follow. */
+static __always_inline __u8 *pool_at(__u32 off)
+{
+	__u8 *base = ZERO_KEY(pool);
+
+	return base ? base + (off & pool_mask) : NULL;
+}
+
+static __always_inline __u32 block_take(__u32 len)
+{
+	__u32 off;
+
+	if (len <= COLO_SMALL_SIZE && !bpf_map_pop_elem(&free_small, &off))
+		return off;
+	if (len <= COLO_BIG_SIZE && !bpf_map_pop_elem(&free_big, &off))
+		return off;
+	return COLO_NONE;
+}
+
+static __always_inline void block_give(__u32 off)
+{
+	struct colo_config *c = config_get();
+
+	if (!c)
+		return;
+	if (off < c->small_blocks * COLO_SMALL_SIZE)
+		bpf_map_push_elem(&free_small, &off, 0);
+	else
+		bpf_map_push_elem(&free_big, &off, 0);
+}
+
+/*
+ * Copy len bytes of the packet into the pool: whole chunks, then the rest. The
+ * two are apart for the verifier, which else follows each length at each step.
+ */
+__noinline int pool_load(struct __sk_buff *ctx, __u32 from, __u32 to, __u32 len)
+{
+	__u8 *at;
+	int i;
+
+	for (i = 0; i < COLO_BIG_SIZE / CHUNK; i++) {
+		if (len < CHUNK)
+			break;
+		at = pool_at(to);
+		if (!at || ctx_load(ctx, from, at, CHUNK))
+			return -1;
+		from += CHUNK;
+		to += CHUNK;
+		len -= CHUNK;
+	}
+	if (!len)
+		return 0;
+	if (len >= CHUNK)
+		return -1;
+	at = pool_at(to);
+	len -= 1;
+	asm volatile("" : "+r"(len));
+	len &= CHUNK - 1;
+	len += 1;
+	return at ? ctx_load(ctx, from, at, len) : -1;
+}
+
+/* Copy len bytes of the pool into the packet. */
+__noinline int pool_store(struct __sk_buff *ctx, __u32 to, __u32 from,
+			  __u32 len)
+{
+	__u8 *at;
+	int i;
+
+	for (i = 0; i < COLO_BIG_SIZE / CHUNK; i++) {
+		if (len < CHUNK)
+			break;
+		at = pool_at(from);
+		if (!at || ctx_store(ctx, to, at, CHUNK))
+			return -1;
+		from += CHUNK;
+		to += CHUNK;
+		len -= CHUNK;
+	}
+	if (!len)
+		return 0;
+	if (len >= CHUNK)
+		return -1;
+	at = pool_at(from);
+	len -= 1;
+	asm volatile("" : "+r"(len));
+	len &= CHUNK - 1;
+	len += 1;
+	return at ? ctx_store(ctx, to, at, len) : -1;
+}
+
+__noinline int frame_give(__u32 idx)
+{
+	struct colo_frame *fr = frame_at(idx);
+
+	if (!fr)
+		return 0;
+	if (fr->data_off != COLO_NONE)
+		block_give(fr->data_off);
+	fr->state = COLO_FRAME_FREE;
+	fr->data_off = COLO_NONE;
+	bpf_map_push_elem(&free_frames, &idx, 0);
+	COUNT(frames_given);
+	return 0;
+}
+
+static __always_inline void frame_fill(struct colo_frame *fr,
+				       const struct packet *p)
+{
+	fr->next = COLO_NONE;
+	fr->prev = COLO_NONE;
+	fr->held_ns = bpf_ktime_get_ns();
+	fr->flags = p->flags;
+	fr->seq = p->seq;
+	fr->end = p->end;
+	fr->vouched = p->seq;
+	fr->released = p->seq;
+	fr->ack = p->ack;
+	fr->window = p->window;
+	fr->urg_ptr = p->urg_ptr;
+	fr->data_len = p->data_len;
+	fr->hdr_len = p->hdr_len;
+	fr->l3_off = p->l3_off;
+	fr->l4_off = p->l4_off;
+	fr->gso_size = p->gso_size;
+	fr->vlan_tci = p->vlan_tci;
+	fr->vlan_proto = p->vlan_proto;
+	fr->key = p->key;
+	__builtin_memcpy(fr->hdr, p->hdr, COLO_HDR_MAX);
+}
+
+/*
+ * Keep the packet that scratch.pkt describes. Returns the record's index, or
+ * COLO_NONE with nothing kept: no record, no block, or the packet unreadable.
+ */
+__noinline __u32 frame_take(struct __sk_buff *ctx, __u32 state, __u64 epoch)
+{
+	struct scratch *s = scratch_get();
+	struct colo_frame *fr;
+	__u32 idx, off = COLO_NONE;
+
+	if (!s || bpf_map_pop_elem(&free_frames, &idx))
+		return COLO_NONE;
+	COUNT(frames_taken);
+	fr = frame_at(idx);
+	if (!fr)
+		return COLO_NONE;
+	fr->data_off = COLO_NONE;
+	if (s->pkt.data_len) {
+		off = block_take(s->pkt.data_len);
+		if (off == COLO_NONE ||
+		    pool_load(ctx, s->pkt.data_off, off, s->pkt.data_len)) {
+			fr->data_off = off;
+			frame_give(idx);
+			return COLO_NONE;
+		}
+	}
+	frame_fill(fr, &s->pkt);
+	fr->data_off = off;
+	fr->epoch = epoch;
+	fr->state = state;
+	return idx;
+}
+
+static __always_inline void queue_init(struct colo_queue *q)
+{
+	q->head = COLO_NONE;
+	q->tail = COLO_NONE;
+	q->count = 0;
+}
+
+/* Insert behind the record `after`, COLO_NONE: at the head. */
+static __always_inline void queue_insert(struct colo_queue *q, __u32 idx,
+					 __u32 after)
+{
+	struct colo_frame *fr = frame_at(idx), *a, *b;
+	__u32 before = q->head;
+
+	if (!fr)
+		return;
+	a = frame_at(after);
+	if (a)
+		before = a->next;
+	b = frame_at(before);
+	fr->prev = after;
+	fr->next = before;
+	if (a)
+		a->next = idx;
+	else
+		q->head = idx;
+	if (b)
+		b->prev = idx;
+	else
+		q->tail = idx;
+	q->count++;
+}
+
+static __always_inline void queue_append(struct colo_queue *q, __u32 idx)
+{
+	queue_insert(q, idx, q->tail);
+}
+
+static __always_inline void queue_remove(struct colo_queue *q, __u32 idx)
+{
+	struct colo_frame *fr = frame_at(idx), *a, *b;
+
+	if (!fr)
+		return;
+	a = frame_at(fr->prev);
+	b = frame_at(fr->next);
+	if (a)
+		a->next = fr->next;
+	else
+		q->head = fr->next;
+	if (b)
+		b->prev = fr->prev;
+	else
+		q->tail = fr->prev;
+	q->count--;
+}
+
+/* All of `from` behind `to`; the order within each stays. */
+static __always_inline void queue_join(struct colo_queue *to,
+				       struct colo_queue *from)
+{
+	struct colo_frame *tail = frame_at(to->tail);
+	struct colo_frame *head = frame_at(from->head);
+
+	if (!from->count)
+		return;
+	if (tail)
+		tail->next = from->head;
+	else
+		to->head = from->head;
+	if (head)
+		head->prev = to->tail;
+	to->tail = from->tail;
+	to->count += from->count;
+	queue_init(from);
+}
+
+#endif

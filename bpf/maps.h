@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The maps that both roles have, and the per-CPU scratch of one packet.
+ * Sizes written here are placeholders: the loader sets them before load.
+ */
+#ifndef COLO_BPF_MAPS_H
+#define COLO_BPF_MAPS_H
+
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include <colo/abi.h>
+#include <colo/link.h>
+
+#define HDR_SCRATCH	320	/* so that any offset below 256 can be read */
+
+/* Set by the loader: pool size - 1 (a power of two), entries of `frames`. */
+const volatile __u32 pool_mask = (1U << 20) - 1;
+const volatile __u32 max_frames = 1024;
+
+/* What the parser found; offsets from the MAC header. */
+struct packet {
+	struct colo_flow_key key;
+	__u32 len;
+	__u32 class;		/* enum colo_class */
+	__u32 flags;		/* enum colo_frame_flag */
+	__u32 seq;
+	__u32 end;
+	__u32 ack;
+	__u32 data_off;		/* payload of TCP, else all behind L3's header */
+	__u32 data_len;
+	__u16 window;
+	__u16 urg_ptr;
+	__u16 l3_off;
+	__u16 l4_off;
+	__u16 hdr_len;		/* = data_off, at most COLO_HDR_MAX */
+	__u16 gso_size;
+	__be16 vlan_tci;
+	__be16 vlan_proto;
+	__u8 hdr[HDR_SCRATCH];
+};
+
+struct scratch {
+	struct packet pkt;
+	__u8 out[HDR_SCRATCH];	/* headers of a frame that is being made */
+	__u8 pseudo[40];
+	struct colo_flow flow;		/* value of a new flow */
+	struct colo_rewrite rewrite;	/* likewise on a secondary */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratch SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct colo_abi);
+} abi SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct colo_config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct colo_session);
+} session SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct colo_counters);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct colo_frame);
+} frames SEC(".maps");
+
+/* Value size: pool_mask + 1 + COLO_POOL_SLACK. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, (1U << 20) + COLO_POOL_SLACK);
+} pool SEC(".maps");
+
+/* Free frame records (index), and free blocks (byte offset in the pool). */
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__uint(max_entries, 1024);
+	__type(value, __u32);
+} free_frames SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__uint(max_entries, 1024);
+	__type(value, __u32);
+} free_small SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__uint(max_entries, 1024);
+	__type(value, __u32);
+} free_big SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, COLO_CLASS_MAX);
+	__type(key, __u32);
+	__type(value, enum colo_action);
+} policy SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} events SEC(".maps");
+
+#define ZERO_KEY(map) \
+	({ __u32 _zero = 0; bpf_map_lookup_elem(&(map), &_zero); })
+
+static __always_inline struct scratch *scratch_get(void)
+{
+	return ZERO_KEY(scratch);
+}
+
+static __always_inline struct colo_session *session_get(void)
+{
+	return ZERO_KEY(session);
+}
+
+static __always_inline struct colo_config *config_get(void)
+{
+	return ZERO_KEY(config);
+}
+
+#endif

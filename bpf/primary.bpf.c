@@ -1,0 +1,616 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The primary's data path.
+ *
+ *   port_in    a client's frame: a copy to the secondary, then to the guest
+ *   guest_out  a frame P of the guest: leaves at once if S has vouched for it,
+ *              else it is held
+ *   link_in    a frame S of the secondary's guest: compared; what it vouches
+ *              for leaves
+ *   control    run by the daemon: commit, failover, time-outs, reclaim
+ *
+ * Outside COLO guest and port are one plain wire.
+ */
+#include "stream.h"
+#include "datagram.h"
+#include "mirror.h"
+
+char _license[] SEC("license") = "GPL";
+
+/* What could not be held is dropped: the guest sends it again, or it is lost. */
+static __always_inline int unheld(const struct colo_flow_key *key, __u32 reason,
+				  __u32 seq)
+{
+	COUNT(p_unheld);
+	request(reason, key, seq);
+	return CTX_DROP;
+}
+
+static __always_inline void release_init(struct release *r,
+					 struct __sk_buff *ctx,
+					 struct colo_flow *f, __u32 ifindex,
+					 __u32 l4_off)
+{
+	r->ctx = ctx;
+	r->flow = f;
+	r->self = COLO_NONE;
+	r->end = END_MATCHED;
+	r->ifindex = ifindex;
+	r->l4_off = l4_off;
+	r->partial = -1;
+	r->ended = 0;
+}
+
+/*
+ * The flow of scratch.pkt, locked and brought to the open epoch. NULL: there
+ * is none to be had. An element that was recycled between look-up and lock is
+ * recognised by its key.
+ */
+static __always_inline struct colo_flow *flow_get_locked(struct scratch *s,
+							 __u64 epoch)
+{
+	struct colo_flow *f;
+	int i;
+
+	for (i = 0; i < LOOKUP_TRIES; i++) {
+		f = flow_get(s, epoch);
+		if (!f)
+			return NULL;
+		if (!flow_lock(f))
+			return NULL;
+		if (key_equal(&f->key, &s->pkt.key))
+			return f;
+		flow_unlock(f);
+	}
+	return NULL;
+}
+
+/* Whether frames of P are held, whatever they wait for. */
+static __always_inline __u32 flow_holds(const struct colo_flow *f)
+{
+	return f->p_held.count + f->p_ackwait.count + f->p_commit.count;
+}
+
+static __always_inline void flow_commit(struct colo_flow *f, __u64 epoch)
+{
+	drop_waiting(&f->s_wait, END_COMMITTED);
+	stream_commit(f);
+	f->flags &= ~(COLO_F_MISMATCH | COLO_F_WATCH | COLO_F_PENDING);
+	f->epoch = epoch;
+}
+
+/*
+ * A commit reaches a flow when its first packet of the new epoch comes, unless
+ * it holds something: such flows the daemon visits first. 0: not yet visited.
+ */
+static __always_inline int flow_is_current(struct colo_flow *f, __u64 epoch)
+{
+	if (f->epoch == epoch)
+		return 1;
+	if (flow_holds(f) || f->s_next_epoch.count)
+		return 0;
+	flow_commit(f, epoch);
+	return 1;
+}
+
+/*
+ * Hold P's packet in a queue of its flow. Returns its record or COLO_NONE,
+ * then it is counted and asked for.
+ */
+static __always_inline __u32 hold(struct __sk_buff *ctx, struct colo_flow *f,
+				  __u32 seq)
+{
+	struct colo_config *c = config_get();
+	__u32 idx;
+
+	if (!c || flow_holds(f) >= c->queue_max) {
+		unheld(&f->key, COLO_REASON_QUEUE_FULL, seq);
+		return COLO_NONE;
+	}
+	idx = frame_take(ctx, COLO_FRAME_P, f->epoch);
+	if (idx == COLO_NONE)
+		unheld(&f->key, COLO_REASON_POOL_FULL, seq);
+	return idx;
+}
+
+/* A P frame that only a commit can let go. */
+static __always_inline int p_to_commit(struct __sk_buff *ctx,
+				       struct colo_flow *f, __u32 reason)
+{
+	__u32 idx = hold(ctx, f, 0);
+
+	if (idx == COLO_NONE)
+		return CTX_DROP;
+	queue_append(&f->p_commit, idx);
+	COUNT(p_held);
+	request(reason, &f->key, 0);
+	return CTX_DROP;
+}
+
+static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r,
+				    struct packet *p)
+{
+	struct colo_flow *f = r->flow;
+	int covered, fresh, ret;
+	__u32 idx;
+
+	stream_note_p(f, p);
+	covered = ack_covered(f, p->flags, p->ack);
+	fresh = p->flags & COLO_FR_RST ||
+		(p->seq != p->end && !vouched_for(f, p->seq, p->end));
+	if (!fresh && covered) {
+		COUNT(p_covered);
+		ret = ctx_send_copy(ctx, r->ifindex);
+		if (ret)
+			COUNT(port_failed);
+		return CTX_DROP;
+	}
+	idx = hold(ctx, f, p->seq);
+	if (idx == COLO_NONE)
+		return CTX_DROP;
+	if (!fresh) {
+		queue_append(&f->p_ackwait, idx);
+		COUNT(p_held);
+		return CTX_DROP;
+	}
+	stream_insert(&f->p_held, idx, p->seq);
+	stream_match(f);
+	r->self = idx;
+	release_stream(r);
+	if (r->self != COLO_NONE)
+		COUNT(p_held);
+	return CTX_DROP;
+}
+
+static __always_inline int p_datagram(struct __sk_buff *ctx, struct release *r,
+				      struct packet *p)
+{
+	__u32 idx;
+
+	if (p->gso_size)	/* several datagrams in one: cannot be cut here */
+		return unheld(&r->flow->key, COLO_REASON_UNTRANSLATABLE, 0);
+	idx = hold(ctx, r->flow, 0);
+	if (idx == COLO_NONE)
+		return CTX_DROP;
+	r->self = idx;
+	datagram_from_p(r, idx);
+	if (r->self != COLO_NONE)
+		COUNT(p_held);
+	return CTX_DROP;
+}
+
+static __always_inline int p_frame(struct __sk_buff *ctx, struct scratch *s,
+				   struct colo_session *ses, __u32 port,
+				   int parsed)
+{
+	struct packet *p = &s->pkt;
+	struct release r;
+	struct colo_flow *f;
+	int ret;
+
+	f = flow_get_locked(s, ses->epoch);
+	if (!f)
+		return unheld(&p->key, COLO_REASON_FLOW_FULL, p->seq);
+	f->seen_ns = bpf_ktime_get_ns();
+	release_init(&r, ctx, f, port, p->l4_off);
+	if (!flow_is_current(f, ses->epoch))
+		ret = unheld(&p->key, COLO_REASON_QUEUE_FULL, p->seq);
+	else if (parsed == PARSE_MALFORMED)
+		ret = p_to_commit(ctx, f, COLO_REASON_MALFORMED);
+	else if (p->key.fragment)
+		ret = p_to_commit(ctx, f, COLO_REASON_UNTRANSLATABLE);
+	else if (p->flags & COLO_FR_TCP)
+		ret = p_stream(ctx, &r, p);
+	else
+		ret = p_datagram(ctx, &r, p);
+	flow_unlock(f);
+	return ret;
+}
+
+static __always_inline enum colo_action action_of(__u32 class)
+{
+	enum colo_action *a = bpf_map_lookup_elem(&policy, &class);
+
+	return a ? *a : COLO_ACTION_COMPARE;
+}
+
+SEC("tc")
+int guest_out(struct __sk_buff *ctx)
+{
+	struct colo_session *ses = session_get();
+	struct colo_config *c = config_get();
+	struct scratch *s = scratch_get();
+	int parsed;
+
+	if (!ses || !c || !s)
+		return CTX_DROP;
+	if (ses->mode == COLO_MODE_WIRE) {
+		COUNT(wire_out);
+		return ctx_send(c->port_ifindex);
+	}
+	if (ses->mode != COLO_MODE_PRIMARY) {
+		COUNT(shut_out);
+		return CTX_DROP;
+	}
+	COUNT(p_frames);
+	parsed = packet_parse(ctx, FROM_GUEST);
+	if (parsed < 0) {
+		COUNT(parse_failed);
+		return unheld(&s->pkt.key, COLO_REASON_MALFORMED, 0);
+	}
+	if (parsed == PARSE_MALFORMED)
+		COUNT(parse_failed);
+	switch (action_of(s->pkt.class)) {
+	case COLO_ACTION_PASS:
+		COUNT(p_policy_pass);
+		return ctx_send(c->port_ifindex);
+	case COLO_ACTION_DROP:
+		COUNT(p_policy_drop);
+		return CTX_DROP;
+	default:
+		break;
+	}
+	if (s->pkt.flags & COLO_FR_SYN) {
+		COUNT(control_sent);
+		link_send_copy(ctx, COLO_LINK_CONTROL, ses->epoch,
+			       c->link_ifindex);
+	}
+	return p_frame(ctx, s, ses, c->port_ifindex, parsed);
+}
+
+SEC("tc")
+int port_in(struct __sk_buff *ctx)
+{
+	struct colo_session *ses = session_get();
+	struct colo_config *c = config_get();
+
+	if (!ses || !c)
+		return CTX_DROP;
+	if (ses->mode == COLO_MODE_WIRE) {
+		COUNT(wire_in);
+		return ctx_send(c->guest_ifindex);
+	}
+	if (ses->mode != COLO_MODE_PRIMARY) {
+		COUNT(shut_in);
+		return CTX_DROP;
+	}
+	COUNT(in_frames);
+	/* first the link: the control frame of an answer must not overtake it */
+	if (link_send_copy(ctx, COLO_LINK_INPUT, ses->epoch, c->link_ifindex))
+		COUNT(in_mirror_failed);
+	else
+		COUNT(in_mirrored);
+	return ctx_send(c->guest_ifindex);
+}
+
+/* S's packet is kept until P's comes. */
+static __always_inline __u32 s_keep(struct __sk_buff *ctx, struct colo_flow *f,
+				    __u64 epoch, __u32 seq)
+{
+	struct colo_config *c = config_get();
+	__u32 reason = COLO_REASON_POOL_FULL, idx = COLO_NONE;
+
+	if (!c || f->s_wait.count + f->s_next_epoch.count >= c->queue_max)
+		reason = COLO_REASON_QUEUE_FULL;
+	else
+		idx = frame_take(ctx, COLO_FRAME_S, epoch);
+	if (idx == COLO_NONE) {
+		COUNT(s_unheld);
+		request(reason, &f->key, seq);
+	}
+	return idx;
+}
+
+static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
+				     struct scratch *s)
+{
+	struct colo_flow *f = r->flow;
+	struct packet *p = &s->pkt;
+	__u32 idx;
+
+	f->flags |= COLO_F_TCP;
+	stream_note_s(f, p->flags, p->ack);
+	if (!(p->flags & COLO_FR_RST) &&
+	    (p->seq == p->end || vouched_for(f, p->seq, p->end))) {
+		COUNT(s_inside);
+		release_stream(r);
+		return;
+	}
+	idx = s_keep(ctx, f, f->epoch, p->seq);
+	if (idx == COLO_NONE)
+		return;
+	stream_insert(&f->s_wait, idx, p->seq);
+	stream_match(f);
+	stream_carry(r, s);
+	release_stream(r);
+	if (f->s_wait.count)
+		COUNT(s_waited);
+}
+
+static __always_inline void s_datagram(struct __sk_buff *ctx,
+				       struct release *r)
+{
+	__u32 idx = s_keep(ctx, r->flow, r->flow->epoch, 0);
+
+	if (idx != COLO_NONE && datagram_from_s(r, idx))
+		COUNT(s_waited);
+}
+
+/* S's frame of an epoch that is not yet open here. */
+static __always_inline void s_early(struct __sk_buff *ctx, struct colo_flow *f,
+				    __u64 epoch)
+{
+	__u32 idx = s_keep(ctx, f, epoch, 0);
+
+	if (idx == COLO_NONE)
+		return;
+	queue_append(&f->s_next_epoch, idx);
+	COUNT(s_next_epoch);
+}
+
+static __always_inline void s_frame(struct __sk_buff *ctx, struct scratch *s,
+				    struct colo_session *ses, __u32 port,
+				    __u64 epoch)
+{
+	struct packet *p = &s->pkt;
+	struct release r;
+	struct colo_flow *f;
+
+	f = flow_get_locked(s, ses->epoch);
+	if (!f) {
+		COUNT(s_unheld);
+		request(COLO_REASON_FLOW_FULL, &p->key, p->seq);
+		return;
+	}
+	f->seen_ns = bpf_ktime_get_ns();
+	release_init(&r, ctx, f, port, p->l4_off);
+	if (epoch > ses->epoch || !flow_is_current(f, ses->epoch))
+		s_early(ctx, f, epoch);
+	else if (epoch < f->epoch)
+		COUNT(s_old_epoch);	/* a commit came in between */
+	else if (p->flags & COLO_FR_TCP)
+		s_stream(ctx, &r, s);
+	else
+		s_datagram(ctx, &r);
+	flow_unlock(f);
+}
+
+static __always_inline int s_received(struct __sk_buff *ctx,
+				      struct colo_session *ses, __u32 port,
+				      int ahead)
+{
+	struct scratch *s = scratch_get();
+
+	COUNT(s_frames);
+	if (ahead < 0) {
+		COUNT(s_old_epoch);
+		return CTX_DROP;
+	}
+	if (!s || ahead > 1 || bpf_skb_vlan_pop(ctx) ||
+	    packet_parse(ctx, FROM_GUEST) != PARSE_OK || s->pkt.key.fragment) {
+		COUNT(s_unheld);
+		return CTX_DROP;
+	}
+	if (action_of(s->pkt.class) != COLO_ACTION_COMPARE) {
+		COUNT(s_policy_drop);
+		return CTX_DROP;
+	}
+	s_frame(ctx, s, ses, port, ses->epoch + ahead);
+	return CTX_DROP;
+}
+
+SEC("tc")
+int link_in(struct __sk_buff *ctx)
+{
+	struct colo_session *ses = session_get();
+	struct colo_config *c = config_get();
+	int ahead = 0;
+
+	if (!ses || !c)
+		return CTX_DROP;
+	switch (link_receive(ctx, ses->epoch, &ahead)) {
+	case COLO_LINK_NONE:
+		return CTX_STACK;
+	case COLO_LINK_OUTPUT:
+		if (ses->mode != COLO_MODE_PRIMARY)
+			break;
+		return s_received(ctx, ses, c->port_ifindex, ahead);
+	default:
+		break;
+	}
+	COUNT(link_foreign);
+	return CTX_DROP;
+}
+
+/* --- run by the daemon --------------------------------------------------- */
+
+/* S's frames that came before the commit are S's frames of this epoch now. */
+static long early_step(__u32 i, void *arg)
+{
+	struct release *r = arg;
+	struct colo_flow *f = r->flow;
+	__u32 idx = f->s_next_epoch.head;
+	struct colo_frame *fr = frame_at(idx);
+
+	if (!fr)
+		return 1;
+	queue_remove(&f->s_next_epoch, idx);
+	if (fr->epoch != f->epoch) {
+		COUNT(s_old_epoch);
+		frame_give(idx);
+	} else if (fr->flags & COLO_FR_TCP) {
+		stream_note_s(f, fr->flags, fr->ack);
+		if (!(fr->flags & COLO_FR_RST) &&
+		    (fr->seq == fr->end || vouched_for(f, fr->seq, fr->end))) {
+			COUNT(s_inside);
+			frame_give(idx);
+		} else {
+			stream_insert(&f->s_wait, idx, fr->seq);
+		}
+	} else {
+		queue_append(&f->s_wait, idx);
+	}
+	return 0;
+}
+
+static __always_inline __u32 control_commit(struct release *r, __u64 epoch)
+{
+	struct colo_flow *f = r->flow;
+
+	if (f->epoch >= epoch)
+		return 0;
+	r->end = END_COMMITTED;
+	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
+	if (flow_holds(f))
+		return r->ended | COLO_CONTROL_AGAIN;
+	flow_commit(f, epoch);
+	if (f->s_next_epoch.count)
+		bpf_loop(WALK_MAX, early_step, r, 0);
+	return r->ended;
+}
+
+static __always_inline __u32 control_end(struct release *r, __u32 end)
+{
+	struct colo_flow *f = r->flow;
+
+	r->end = end;
+	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
+	if (flow_holds(f))
+		return r->ended | COLO_CONTROL_AGAIN;
+	drop_waiting(&f->s_wait, end);
+	drop_waiting(&f->s_next_epoch, end);
+	f->flags &= ~(COLO_F_WATCH | COLO_F_PENDING);
+	return r->ended;
+}
+
+static __always_inline __u32 control_release(struct release *r)
+{
+	struct colo_flow *f = r->flow;
+
+	f->flags &= ~COLO_F_PENDING;
+	if (f->flags & COLO_F_TCP)
+		release_stream(r);
+	else
+		release_datagrams(r);
+	if (r->ended == RELEASE_MAX)
+		return r->ended | COLO_CONTROL_AGAIN;
+	return r->ended;
+}
+
+struct oldest {
+	__u32 at;
+	__u64 ns;
+};
+
+static long oldest_step(__u32 i, void *arg)
+{
+	struct oldest *o = arg;
+	struct colo_frame *fr = frame_at(o->at);
+
+	if (!fr)
+		return 1;
+	if (!(fr->flags & COLO_FR_MATCHED) && fr->held_ns < o->ns)
+		o->ns = fr->held_ns;
+	o->at = fr->next;
+	return 0;
+}
+
+static __always_inline __u64 queue_oldest(const struct colo_queue *q)
+{
+	struct oldest o = { .at = q->head, .ns = ~0ULL };
+
+	if (q->count)
+		bpf_loop(WALK_MAX, oldest_step, &o, 0);
+	return o.ns;
+}
+
+static __always_inline __u64 earlier(__u64 a, __u64 b)
+{
+	return a < b ? a : b;
+}
+
+static __always_inline __u32 control_timeout(struct colo_flow *f)
+{
+	struct colo_config *c = config_get();
+	__u64 now = bpf_ktime_get_ns(), p, s, all;
+
+	if (!c)
+		return 0;
+	p = queue_oldest(&f->p_held);
+	s = queue_oldest(&f->s_wait);
+	if (f->flags & COLO_F_WATCH && p != ~0ULL && s != ~0ULL &&
+	    (p > s ? p : s) + c->reorder_ms * 1000000ULL <= now) {
+		datagram_mismatch(f);
+		return 0;
+	}
+	all = earlier(earlier(p, s), earlier(queue_oldest(&f->p_ackwait),
+					     queue_oldest(&f->p_commit)));
+	if (all != ~0ULL && all + c->compare_timeout_ms * 1000000ULL <= now)
+		request(COLO_REASON_TIMEOUT, &f->key, f->vouch_end);
+	return 0;
+}
+
+/* Returns 1 if the flow was deleted: then it must not be unlocked. */
+static __always_inline __u32 control_reclaim(struct colo_flow *f,
+					     const struct colo_flow_key *key)
+{
+	struct colo_config *c = config_get();
+	__u64 now = bpf_ktime_get_ns(), limit;
+
+	if (!c || flow_holds(f) || f->s_wait.count || f->s_next_epoch.count)
+		return 0;
+	limit = c->flow_idle_ms;
+	if (f->flags & (COLO_F_RST | COLO_F_P_FIN))
+		limit = c->flow_grace_ms;
+	if (f->seen_ns + limit * 1000000ULL > now)
+		return 0;
+	if (bpf_map_delete_elem(&flows, key))
+		return 0;
+	COUNT(flows_closed);
+	return 1;
+}
+
+SEC("tc")
+int control(struct __sk_buff *ctx)
+{
+	struct colo_config *c = config_get();
+	struct colo_control op;
+	struct release r;
+	struct colo_flow *f;
+	__u32 ret = 0;
+
+	if (!c || ctx_load(ctx, 0, &op, sizeof(op)))
+		return 0;
+	f = bpf_map_lookup_elem(&flows, &op.key);
+	if (!f || !flow_lock(f))
+		return 0;
+	if (!key_equal(&f->key, &op.key)) {
+		flow_unlock(f);
+		return 0;
+	}
+	release_init(&r, ctx, f, c->port_ifindex, 0);
+	r.partial = 0;	/* a packet made by BPF_PROG_RUN is complete */
+	switch (op.op) {
+	case COLO_CONTROL_RELEASE:
+		ret = control_release(&r);
+		break;
+	case COLO_CONTROL_COMMIT:
+		ret = control_commit(&r, op.epoch);
+		break;
+	case COLO_CONTROL_FAILOVER:
+		ret = control_end(&r, END_FAILED_OVER);
+		break;
+	case COLO_CONTROL_DISCARD:
+		ret = control_end(&r, END_DISCARDED);
+		break;
+	case COLO_CONTROL_TIMEOUT:
+		ret = control_timeout(f);
+		break;
+	case COLO_CONTROL_RECLAIM:
+		if (control_reclaim(f, &op.key))
+			return 1;
+		break;
+	}
+	flow_unlock(f);
+	return ret;
+}

@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * TCP: two streams of units (SYN, bytes, FIN), compared by sequence number,
+ * however either guest cut them (rules 5 to 7).
+ */
+#ifndef COLO_BPF_STREAM_H
+#define COLO_BPF_STREAM_H
+
+#include "release.h"
+
+#define WALK_MAX	(1 << 14)	/* steps through a flow's queues */
+#define CARRIER_WALK	8		/* P frames that one S frame may release whole */
+
+static __always_inline int vouched_for(const struct colo_flow *f, __u32 seq,
+				       __u32 end)
+{
+	return f->flags & COLO_F_VOUCHED && seq_leq(f->vouch_start, seq) &&
+	       seq_leq(end, f->vouch_end);
+}
+
+struct place {
+	__u32 at;
+	__u32 seq;
+};
+
+static long place_step(__u32 i, void *arg)
+{
+	struct place *p = arg;
+	struct colo_frame *fr = frame_at(p->at);
+
+	if (!fr || seq_leq(fr->seq, p->seq))
+		return 1;
+	p->at = fr->prev;
+	return 0;
+}
+
+/* Insert by sequence number, behind those that are equal. */
+static __always_inline void stream_insert(struct colo_queue *q, __u32 idx,
+					  __u32 seq)
+{
+	struct place p = { .at = q->tail, .seq = seq };
+	struct colo_frame *tail = frame_at(q->tail);
+
+	if (tail && seq_lt(seq, tail->seq))
+		bpf_loop(WALK_MAX, place_step, &p, 0);
+	queue_insert(q, idx, p.at);
+}
+
+struct options {
+	struct scratch *s;
+	__u32 off;
+	__u32 end;
+	__u32 mss;
+	__u32 wscale;
+	__u32 kinds;		/* bit n: option n is there */
+};
+
+/* One option of scratch.out; 1 at the end of the list. */
+static long option_step(__u32 i, void *arg)
+{
+	struct options *o = arg;
+	__u32 off = o->off, kind, len;
+
+	if (off + 1 > o->end || off > COLO_HDR_MAX)
+		return 1;
+	kind = o->s->out[off & 255];
+	if (kind == 0)
+		return 1;
+	if (kind == 1) {
+		o->off = off + 1;
+		return 0;
+	}
+	len = o->s->out[(off + 1) & 255];
+	if (len < 2)
+		return 1;
+	if (kind == 2)
+		o->mss = *(__u16 *)(o->s->out + ((off + 2) & 255));
+	else if (kind == 3)
+		o->wscale = o->s->out[(off + 2) & 255];
+	if (kind < 32)
+		o->kinds |= 1U << kind;
+	o->off = off + len;
+	return 0;
+}
+
+#define SYN_KINDS	(1U << 2 | 1U << 3 | 1U << 4 | 1U << 8)
+
+/*
+ * What of a SYN's options must agree: MSS, window scale, SACK permitted,
+ * timestamps present (rule 7). One number that can be compared.
+ */
+__noinline __u64 syn_options(__u32 idx)
+{
+	struct colo_frame *fr = frame_at(idx);
+	struct options o = { .s = scratch_get() };
+
+	if (!fr || !o.s)
+		return 0;
+	__builtin_memcpy(o.s->out, fr->hdr, COLO_HDR_MAX);
+	o.off = fr->l4_off + 20;
+	o.end = fr->hdr_len;
+	bpf_loop(40, option_step, &o, 0);
+	return (__u64)(o.kinds & SYN_KINDS) << 32 | o.mss << 8 | o.wscale;
+}
+
+struct match {
+	struct colo_flow *flow;
+	__u32 p;
+	__u32 s;
+	__u32 reason;	/* a mismatch was found */
+	__u32 seq;	/* and where */
+};
+
+static __always_inline long match_failed(struct match *m, __u32 reason,
+					 __u32 seq)
+{
+	m->reason = reason;
+	m->seq = seq;
+	return 1;
+}
+
+static __always_inline void match_remove_s(struct match *m,
+					   struct colo_frame *s)
+{
+	__u32 next = s->next, idx = m->s;
+
+	queue_remove(&m->flow->s_wait, idx);
+	if (s->flags & COLO_FR_MATCHED)
+		COUNT(s_matched);
+	else
+		COUNT(s_inside);
+	frame_give(idx);
+	m->s = next;
+}
+
+/* P's next is an RST: S must show one at the same place, and nothing there. */
+static __always_inline long match_rst(struct match *m, struct colo_frame *p,
+				      struct colo_frame *s)
+{
+	if (s->flags & COLO_FR_RST) {
+		if (s->seq != p->seq)
+			return match_failed(m, COLO_REASON_FLAGS, p->seq);
+		p->flags |= COLO_FR_MATCHED;
+		s->flags |= COLO_FR_MATCHED;
+		m->p = p->next;
+		match_remove_s(m, s);
+		return 0;
+	}
+	if (seq_lt(p->seq, s->end))
+		return match_failed(m, COLO_REASON_FLAGS, p->seq);
+	m->s = s->next;
+	return 0;
+}
+
+/*
+ * Compare both streams from pos, which lies in p and in s. Returns how far
+ * they are equal, or pos with m->reason set.
+ */
+static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
+					 struct colo_frame *s, __u32 pos)
+{
+	__u32 p0 = p->seq + !!(p->flags & COLO_FR_SYN);
+	__u32 s0 = s->seq + !!(s->flags & COLO_FR_SYN);
+	__u32 p1 = p->end - !!(p->flags & COLO_FR_FIN);
+	__u32 s1 = s->end - !!(s->flags & COLO_FR_FIN);
+	__u32 end = seq_lt(p1, s1) ? p1 : s1;
+	int p_syn = seq_lt(pos, p0), s_syn = seq_lt(pos, s0);
+	int p_fin = pos == p1 && p1 != p->end;
+	int s_fin = pos == s1 && s1 != s->end;
+
+	if (p_syn != s_syn || p_fin != s_fin) {
+		match_failed(m, COLO_REASON_FLAGS, pos);
+		return pos;
+	}
+	if (p_syn) {
+		if (syn_options(m->p) != syn_options(m->s)) {
+			match_failed(m, COLO_REASON_FLAGS, pos);
+			return pos;
+		}
+		return pos + 1;
+	}
+	if (p_fin)
+		return pos + 1;
+	if ((p->flags ^ s->flags) & COLO_FR_URG ||
+	    (p->flags & COLO_FR_URG &&
+	     p->seq + p->urg_ptr != s->seq + s->urg_ptr)) {
+		match_failed(m, COLO_REASON_FLAGS, pos);
+		return pos;
+	}
+	if (pool_differ(p->data_off + (pos - p0), s->data_off + (pos - s0),
+			end - pos)) {
+		match_failed(m, COLO_REASON_PAYLOAD, pos);
+		return pos;
+	}
+	return end;
+}
+
+/* [from, to) is vouched for now; p0 is where its frame began. */
+static __always_inline void vouch(struct colo_flow *f, __u32 p0, __u32 from,
+				  __u32 to)
+{
+	if (!(f->flags & COLO_F_VOUCHED)) {
+		f->flags |= COLO_F_VOUCHED;
+		f->vouch_start = from;
+		f->vouch_end = to;
+		return;
+	}
+	if (seq_leq(f->vouch_start, to) && seq_lt(p0, f->vouch_start) &&
+	    seq_lt(from, f->vouch_start))
+		f->vouch_start = p0;
+	if (seq_leq(from, f->vouch_end) && seq_lt(f->vouch_end, to))
+		f->vouch_end = to;
+}
+
+/* One step of the walk through both queues; 1 when there is nothing to do. */
+static long match_step(__u32 i, void *arg)
+{
+	struct match *m = arg;
+	struct colo_flow *f = m->flow;
+	struct colo_frame *p = frame_at(m->p), *s;
+	__u32 pos, end;
+
+	if (!p)
+		return 1;
+	pos = p->vouched;
+	if (pos == p->end && (!(p->flags & COLO_FR_RST) ||
+			      p->flags & COLO_FR_MATCHED)) {
+		m->p = p->next;
+		return 0;
+	}
+	if (f->flags & COLO_F_VOUCHED) {
+		if (seq_lt(f->vouch_end, pos) && !(p->flags & COLO_FR_RST))
+			return 1;	/* P has a gap */
+		if (seq_leq(f->vouch_start, pos) && seq_lt(pos, f->vouch_end) &&
+		    pos != p->end) {
+			p->vouched = seq_lt(p->end, f->vouch_end) ?
+					p->end : f->vouch_end;
+			return 0;
+		}
+	}
+	s = frame_at(m->s);
+	if (!s)
+		return 1;
+	if (p->flags & COLO_FR_RST)
+		return match_rst(m, p, s);
+	if (s->flags & COLO_FR_RST) {
+		if (seq_leq(s->seq, pos))
+			return match_failed(m, COLO_REASON_FLAGS, pos);
+		return 1;
+	}
+	if (seq_leq(s->end, pos)) {
+		if (vouched_for(f, s->seq, s->end))
+			match_remove_s(m, s);
+		else
+			m->s = s->next;
+		return 0;
+	}
+	if (seq_lt(pos, s->seq))
+		return 1;		/* S has a gap */
+	end = match_units(m, p, s, pos);
+	if (m->reason)
+		return 1;
+	vouch(f, p->seq, pos, end);
+	p->vouched = end;
+	s->flags |= COLO_FR_MATCHED;
+	return 0;
+}
+
+/* S's frames at the head that have nothing left to vouch for. */
+static long match_clean_step(__u32 i, void *arg)
+{
+	struct match *m = arg;
+	struct colo_frame *s = frame_at(m->flow->s_wait.head);
+
+	if (!s || s->flags & COLO_FR_RST ||
+	    !vouched_for(m->flow, s->seq, s->end))
+		return 1;
+	m->s = m->flow->s_wait.head;
+	match_remove_s(m, s);
+	return 0;
+}
+
+/* Compare as far as both are there. A mismatch is said once and stands. */
+__noinline int stream_match(struct colo_flow *f)
+{
+	struct match m = {};
+
+	if (!f)
+		return 0;
+	if (f->flags & COLO_F_MISMATCH)
+		return 0;
+	m.flow = f;
+	m.p = f->p_held.head;
+	m.s = f->s_wait.head;
+	bpf_loop(WALK_MAX, match_step, &m, 0);
+	if (f->s_wait.count)
+		bpf_loop(WALK_MAX, match_clean_step, &m, 0);
+	if (m.reason) {
+		f->flags |= COLO_F_MISMATCH;
+		f->mismatches++;
+		COUNT(mismatches);
+		request(m.reason, &f->key, m.seq);
+	}
+	return 0;
+}
+
+/* All that P has sent is common to both now (rule 13). */
+static __always_inline void stream_commit(struct colo_flow *f)
+{
+	if (f->flags & COLO_F_P_SEEN) {
+		if (!(f->flags & COLO_F_VOUCHED) ||
+		    seq_lt(f->p_first, f->vouch_start))
+			f->vouch_start = f->p_first;
+		f->vouch_end = f->p_next;
+		f->flags |= COLO_F_VOUCHED;
+	}
+	if (f->flags & COLO_F_P_ACK &&
+	    (!(f->flags & COLO_F_S_ACK) || seq_lt(f->s_ack, f->p_ack))) {
+		f->s_ack = f->p_ack;
+		f->flags |= COLO_F_S_ACK;
+	}
+}
+
+/* A new life of the flow: what is held of the old one only a commit releases. */
+static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
+{
+	queue_join(&f->p_commit, &f->p_ackwait);
+	queue_join(&f->p_commit, &f->p_held);
+	drop_waiting(&f->s_wait, END_DISCARDED);
+	f->flags = COLO_F_TCP | COLO_F_ISN |
+		   (f->flags & (COLO_F_PENDING | COLO_F_WATCH));
+	f->isn = isn;
+}
+
+/* What P's segment tells about how far P is. */
+static __always_inline void stream_note_p(struct colo_flow *f,
+					  const struct packet *p)
+{
+	f->flags |= COLO_F_TCP;
+	if (p->flags & COLO_FR_SYN) {
+		if (!(f->flags & COLO_F_ISN) && !(f->flags & COLO_F_P_SEEN)) {
+			f->isn = p->seq;
+			f->flags |= COLO_F_ISN;
+		} else if (!(f->flags & COLO_F_ISN) || f->isn != p->seq) {
+			stream_new_life(f, p->seq);
+		}
+	}
+	if (p->flags & COLO_FR_RST)
+		f->flags |= COLO_F_RST;
+	if (p->flags & COLO_FR_FIN)
+		f->flags |= COLO_F_P_FIN;
+	if (p->end != p->seq) {
+		if (!(f->flags & COLO_F_P_SEEN) || seq_lt(p->seq, f->p_first))
+			f->p_first = p->seq;
+		if (!(f->flags & COLO_F_P_SEEN) || seq_lt(f->p_next, p->end))
+			f->p_next = p->end;
+		f->flags |= COLO_F_P_SEEN;
+	}
+	if (p->flags & COLO_FR_ACK &&
+	    (!(f->flags & COLO_F_P_ACK) || seq_lt(f->p_ack, p->ack))) {
+		f->p_ack = p->ack;
+		f->flags |= COLO_F_P_ACK;
+	}
+}
+
+static __always_inline void stream_note_s(struct colo_flow *f, __u32 flags,
+					  __u32 ack)
+{
+	if (!(flags & COLO_FR_ACK))
+		return;
+	if (f->flags & COLO_F_S_ACK && seq_leq(ack, f->s_ack))
+		return;
+	f->s_ack = ack;
+	f->flags |= COLO_F_S_ACK;
+}
+
+/* The P frame that holds the unit before `end`, if all up to it may leave. */
+static __always_inline __u32 carrier_last(struct colo_flow *f, __u32 end)
+{
+	__u32 idx = f->p_held.head;
+	struct colo_frame *p;
+	int i;
+
+	for (i = 0; i < CARRIER_WALK; i++) {
+		p = frame_at(idx);
+		if (!p || !ack_covered(f, p->flags, p->ack) ||
+		    p->flags & (COLO_FR_SYN | COLO_FR_RST | COLO_FR_URG))
+			return COLO_NONE;
+		if (seq_leq(end, p->end))
+			return seq_leq(end, p->vouched) ? idx : COLO_NONE;
+		if (p->vouched != p->end)
+			return COLO_NONE;
+		idx = p->next;
+	}
+	return COLO_NONE;
+}
+
+/*
+ * S's packet gets P's headers and leaves in its place, whatever its size: a
+ * GSO frame stays one. Only the headers change, so the checksum does by their
+ * difference alone, which is right for a partial one too.
+ */
+__noinline int carrier_send(struct __sk_buff *ctx, __u32 idx, __u32 ifindex)
+{
+	struct colo_frame *fr = frame_at(idx);
+	struct scratch *s = scratch_get();
+	__u32 l4, n, hdr_len, diff;
+	struct packet *p;
+	__be16 check;
+
+	if (!fr || !s)
+		return -1;
+	p = &s->pkt;
+	l4 = p->l4_off;
+	hdr_len = p->hdr_len;
+	if (fr->hdr_len != hdr_len || fr->l4_off != l4 ||
+	    fr->l3_off != p->l3_off || fr->vlan_tci != p->vlan_tci)
+		return -1;
+	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
+	n = hdr_len - l4;
+	out_l3(s, &fr->key, fr->l3_off, l4, n + p->data_len, 0);
+	out32(s, l4 + 4, p->seq);
+	if (p->end != fr->end)
+		s->out[(l4 + 13) & 255] &= ~(TCP_FL_FIN | TCP_FL_PSH);
+	check = *(__be16 *)(p->hdr + ((l4 + 16) & 255));
+	*(__be16 *)(s->out + ((l4 + 16) & 255)) = check;
+	asm volatile("" : "+r"(n));
+	n &= 60;
+	diff = bpf_csum_diff((__be32 *)(p->hdr + (l4 & 255)), n,
+			     (__be32 *)(s->out + (l4 & 255)), n, 0);
+	asm volatile("" : "+r"(hdr_len));
+	hdr_len &= 255;
+	if (!hdr_len)
+		return -1;
+	if (bpf_skb_store_bytes(ctx, 0, s->out, hdr_len, BPF_F_INVALIDATE_HASH))
+		return -1;
+	if (bpf_l4_csum_replace(ctx, l4 + 16, 0, diff, 0))
+		return -1;
+	return ctx_send_copy(ctx, ifindex);
+}
+
+/*
+ * Let S's own packet carry what it has vouched for, if that is the next to
+ * leave and lies inside it. Returns whether the packet was used.
+ */
+static __always_inline int stream_carry(struct release *r, struct scratch *s)
+{
+	struct colo_flow *f = r->flow;
+	struct colo_frame *fr = frame_at(f->p_held.head);
+	__u32 last, to, end = s->pkt.end;
+	int i, ret;
+
+	if (!fr || !s->pkt.data_len || f->flags & COLO_F_MISMATCH ||
+	    fr->released != s->pkt.seq ||
+	    s->pkt.flags & (COLO_FR_SYN | COLO_FR_RST | COLO_FR_URG))
+		return 0;
+	last = carrier_last(f, end);
+	if (last == COLO_NONE)
+		return 0;
+	ret = carrier_send(r->ctx, last, r->ifindex);
+	if (ret < 0)
+		return 0;
+	if (ret)
+		COUNT(port_failed);
+	COUNT(p_released_whole);
+	for (i = 0; i < CARRIER_WALK; i++) {
+		fr = frame_at(f->p_held.head);
+		if (!fr)
+			break;
+		to = seq_lt(end, fr->end) ? end : fr->end;
+		fr->released = to;
+		if (to != fr->end)
+			break;
+		release_end(r, &f->p_held, f->p_held.head);
+		if (to == end)
+			break;
+	}
+	return 1;
+}
+
+#endif
