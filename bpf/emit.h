@@ -8,17 +8,17 @@
 #define COLO_BPF_EMIT_H
 
 #include "compare.h"
+#include "mirror.h"
 
 #define CSUM_CHUNK	512	/* bpf_csum_diff() takes no more before 6.13 */
 #define SEGMENT_MIN	512	/* a smaller gso_size is not honoured */
 #define SEGMENTS_MAX	(COLO_BIG_SIZE / SEGMENT_MIN)
 
-/* How the carrier's L4 checksum has to be left. */
-enum carrier {
-	CARRIER_COMPLETE,	/* a complete checksum */
-	CARRIER_PARTIAL,	/* the pseudo-header's sum: the device does the rest */
-	CARRIER_UNFIT,		/* this packet cannot carry such a frame */
-};
+/* How a made frame is sent: an ifindex above these bits. */
+#define HOW_LAST	1	/* it ends its frame: FIN and PSH belong to it */
+#define HOW_PARTIAL	2	/* the carrier's checksum is partial */
+#define HOW_LINK	4	/* over the link, as output of the open epoch */
+#define HOW_IFINDEX	8	/* bits to shift */
 
 #define TCP_FL_FIN	0x01
 #define TCP_FL_PSH	0x08
@@ -120,8 +120,9 @@ static __always_inline void out_l3(struct scratch *s,
 /* Put scratch.out and n bytes of the pool into the carrier and send its copy. */
 static __always_inline int out_send(struct __sk_buff *ctx, struct scratch *s,
 				    const struct colo_frame *fr, __u32 pool_off,
-				    __u32 n, __u32 ifindex)
+				    __u32 n, __u32 how)
 {
+	struct colo_session *ses = session_get();
 	__u32 hdr_len = fr->hdr_len;
 
 	if (ctx->vlan_present)
@@ -139,20 +140,22 @@ static __always_inline int out_send(struct __sk_buff *ctx, struct scratch *s,
 	if (fr->vlan_proto)
 		bpf_skb_vlan_push(ctx, fr->vlan_proto,
 				  bpf_ntohs(fr->vlan_tci));
-	return ctx_send_copy(ctx, ifindex);
+	if (how & HOW_LINK)
+		return link_send_copy(ctx, COLO_LINK_OUTPUT,
+				      ses ? ses->epoch : 0,
+				      how >> HOW_IFINDEX);
+	return ctx_send_copy(ctx, how >> HOW_IFINDEX);
 }
 
 /*
- * One TCP segment of a held frame: n payload bytes from index at. `last`: it
- * ends the frame, so FIN and PSH belong to it.
+ * One TCP segment of a held frame: n payload bytes from index at.
  */
 __noinline int emit_segment(struct __sk_buff *ctx, __u32 idx, __u32 at, __u32 n,
 			    __u32 how)
 {
 	struct colo_frame *fr = frame_at(idx);
 	struct scratch *s = scratch_get();
-	__u32 l4, l4_len, sum, urg, ifindex = how >> 8;
-	int last = how & 1, partial = how & 2;
+	__u32 l4, l4_len, sum, urg, partial = how & HOW_PARTIAL;
 
 	if (!fr || !s)
 		return -1;
@@ -163,7 +166,7 @@ __noinline int emit_segment(struct __sk_buff *ctx, __u32 idx, __u32 at, __u32 n,
 	       fr->gso_size ? at / fr->gso_size : 0);
 	if (at || !(fr->flags & COLO_FR_SYN))
 		out32(s, l4 + 4, fr->seq + !!(fr->flags & COLO_FR_SYN) + at);
-	if (!last)
+	if (!(how & HOW_LAST))
 		s->out[(l4 + 13) & 255] &= ~(TCP_FL_FIN | TCP_FL_PSH);
 	if (at && fr->flags & COLO_FR_URG) {
 		urg = fr->urg_ptr;
@@ -181,7 +184,7 @@ __noinline int emit_segment(struct __sk_buff *ctx, __u32 idx, __u32 at, __u32 n,
 	}
 	*(__be16 *)(s->out + ((l4 + 16) & 255)) =
 		partial ? csum_fold(sum) : ~csum_fold(sum);
-	return out_send(ctx, s, fr, fr->data_off + at, n, ifindex);
+	return out_send(ctx, s, fr, fr->data_off + at, n, how);
 }
 
 /*
@@ -214,7 +217,7 @@ __noinline int emit_range(struct __sk_buff *ctx, __u32 idx, __u32 from,
 		if (n > seg)
 			n = seg;
 		ret = emit_segment(ctx, idx, at, n,
-				   how | (whole && at + n == upto));
+				   how | (whole && at + n == upto ? HOW_LAST : 0));
 		if (ret)
 			return ret;
 		COUNT(p_segments);
@@ -230,7 +233,7 @@ __noinline int emit_datagram(struct __sk_buff *ctx, __u32 idx, __u32 how)
 {
 	struct colo_frame *fr = frame_at(idx);
 	struct scratch *s = scratch_get();
-	__u32 sum, ifindex = how >> 8;
+	__u32 sum;
 	__u8 *at;
 
 	if (!fr || !s)
@@ -243,7 +246,7 @@ __noinline int emit_datagram(struct __sk_buff *ctx, __u32 idx, __u32 how)
 		if (*(__be16 *)(at + 6)) {
 			*(__be16 *)(at + 6) = 0;
 			sum = pseudo_csum(s, &fr->key, fr->data_len);
-			if (how & 2) {
+			if (how & HOW_PARTIAL) {
 				*(__be16 *)(at + 6) = csum_fold(sum);
 			} else {
 				sum = pool_csum(fr->data_off, fr->data_len, sum);
@@ -252,7 +255,39 @@ __noinline int emit_datagram(struct __sk_buff *ctx, __u32 idx, __u32 how)
 			}
 		}
 	}
-	return out_send(ctx, s, fr, fr->data_off, fr->data_len, ifindex);
+	return out_send(ctx, s, fr, fr->data_off, fr->data_len, how);
+}
+
+/*
+ * Overwrite the packet's headers, up to TCP's end, by scratch.out. The L4
+ * checksum is mended by the difference of the TCP header, which is right for
+ * a complete one and, since it touches nothing else, for a partial one.
+ */
+__noinline int hdr_replace(struct __sk_buff *ctx)
+{
+	struct scratch *s = scratch_get();
+	__u32 l4, n, hdr_len, diff;
+	struct packet *p;
+
+	if (!s)
+		return -1;
+	p = &s->pkt;
+	l4 = p->l4_off;
+	hdr_len = p->hdr_len;
+	*(__be16 *)(s->out + ((l4 + 16) & 255)) =
+		*(__be16 *)(p->hdr + ((l4 + 16) & 255));
+	n = hdr_len - l4;
+	asm volatile("" : "+r"(n));
+	n &= 60;
+	diff = bpf_csum_diff((__be32 *)(p->hdr + (l4 & 255)), n,
+			     (__be32 *)(s->out + (l4 & 255)), n, 0);
+	asm volatile("" : "+r"(hdr_len));
+	hdr_len &= 255;
+	if (!hdr_len)
+		return -1;
+	if (bpf_skb_store_bytes(ctx, 0, s->out, hdr_len, BPF_F_INVALIDATE_HASH))
+		return -1;
+	return bpf_l4_csum_replace(ctx, l4 + 16, 0, diff, 0);
 }
 
 #endif

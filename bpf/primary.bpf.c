@@ -56,11 +56,11 @@ static __always_inline struct colo_flow *flow_get_locked(struct scratch *s,
 		f = flow_get(s, epoch);
 		if (!f)
 			return NULL;
-		if (!flow_lock(f))
+		if (!word_lock(&f->lock))
 			return NULL;
 		if (key_equal(&f->key, &s->pkt.key))
 			return f;
-		flow_unlock(f);
+		word_unlock(&f->lock);
 	}
 	return NULL;
 }
@@ -203,7 +203,7 @@ static __always_inline int p_frame(struct __sk_buff *ctx, struct scratch *s,
 		ret = p_stream(ctx, &r, p);
 	else
 		ret = p_datagram(ctx, &r, p);
-	flow_unlock(f);
+	word_unlock(&f->lock);
 	return ret;
 }
 
@@ -372,7 +372,7 @@ static __always_inline void s_frame(struct __sk_buff *ctx, struct scratch *s,
 		s_stream(ctx, &r, s);
 	else
 		s_datagram(ctx, &r);
-	flow_unlock(f);
+	word_unlock(&f->lock);
 }
 
 static __always_inline int s_received(struct __sk_buff *ctx,
@@ -582,10 +582,10 @@ int control(struct __sk_buff *ctx)
 	if (!c || ctx_load(ctx, 0, &op, sizeof(op)))
 		return 0;
 	f = bpf_map_lookup_elem(&flows, &op.key);
-	if (!f || !flow_lock(f))
+	if (!f || !word_lock(&f->lock))
 		return 0;
 	if (!key_equal(&f->key, &op.key)) {
-		flow_unlock(f);
+		word_unlock(&f->lock);
 		return 0;
 	}
 	release_init(&r, ctx, f, c->port_ifindex, 0);
@@ -611,6 +611,6 @@ int control(struct __sk_buff *ctx)
 			return 1;
 		break;
 	}
-	flow_unlock(f);
+	word_unlock(&f->lock);
 	return ret;
 }

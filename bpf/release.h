@@ -87,7 +87,7 @@ static __always_inline int release_how(struct release *r,
 		r->partial = ctx_csum_is_partial(r->ctx, r->l4_off);
 	if (r->partial < 0 || (r->partial && fr->l4_off != r->l4_off))
 		return -1;
-	return r->ifindex << 8 | (r->partial ? 2 : 0);
+	return r->ifindex << HOW_IFINDEX | (r->partial ? HOW_PARTIAL : 0);
 }
 
 /* The units [from, to) of a frame of P leave. Negative: they did not. */

@@ -6,6 +6,7 @@
 #ifndef COLO_BPF_STREAM_H
 #define COLO_BPF_STREAM_H
 
+#include "options.h"
 #include "release.h"
 
 #define WALK_MAX	(1 << 14)	/* steps through a flow's queues */
@@ -44,63 +45,6 @@ static __always_inline void stream_insert(struct colo_queue *q, __u32 idx,
 	if (tail && seq_lt(seq, tail->seq))
 		bpf_loop(WALK_MAX, place_step, &p, 0);
 	queue_insert(q, idx, p.at);
-}
-
-struct options {
-	struct scratch *s;
-	__u32 off;
-	__u32 end;
-	__u32 mss;
-	__u32 wscale;
-	__u32 kinds;		/* bit n: option n is there */
-};
-
-/* One option of scratch.out; 1 at the end of the list. */
-static long option_step(__u32 i, void *arg)
-{
-	struct options *o = arg;
-	__u32 off = o->off, kind, len;
-
-	if (off + 1 > o->end || off > COLO_HDR_MAX)
-		return 1;
-	kind = o->s->out[off & 255];
-	if (kind == 0)
-		return 1;
-	if (kind == 1) {
-		o->off = off + 1;
-		return 0;
-	}
-	len = o->s->out[(off + 1) & 255];
-	if (len < 2)
-		return 1;
-	if (kind == 2)
-		o->mss = *(__u16 *)(o->s->out + ((off + 2) & 255));
-	else if (kind == 3)
-		o->wscale = o->s->out[(off + 2) & 255];
-	if (kind < 32)
-		o->kinds |= 1U << kind;
-	o->off = off + len;
-	return 0;
-}
-
-#define SYN_KINDS	(1U << 2 | 1U << 3 | 1U << 4 | 1U << 8)
-
-/*
- * What of a SYN's options must agree: MSS, window scale, SACK permitted,
- * timestamps present (rule 7). One number that can be compared.
- */
-__noinline __u64 syn_options(__u32 idx)
-{
-	struct colo_frame *fr = frame_at(idx);
-	struct options o = { .s = scratch_get() };
-
-	if (!fr || !o.s)
-		return 0;
-	__builtin_memcpy(o.s->out, fr->hdr, COLO_HDR_MAX);
-	o.off = fr->l4_off + 20;
-	o.end = fr->hdr_len;
-	bpf_loop(40, option_step, &o, 0);
-	return (__u64)(o.kinds & SYN_KINDS) << 32 | o.mss << 8 | o.wscale;
 }
 
 struct match {
@@ -397,44 +341,33 @@ static __always_inline __u32 carrier_last(struct colo_flow *f, __u32 end)
 
 /*
  * S's packet gets P's headers and leaves in its place, whatever its size: a
- * GSO frame stays one. Only the headers change, so the checksum does by their
- * difference alone, which is right for a partial one too.
+ * GSO frame stays one.
  */
 __noinline int carrier_send(struct __sk_buff *ctx, __u32 idx, __u32 ifindex)
 {
 	struct colo_frame *fr = frame_at(idx);
 	struct scratch *s = scratch_get();
-	__u32 l4, n, hdr_len, diff;
 	struct packet *p;
-	__be16 check;
+	__u32 l4;
 
 	if (!fr || !s)
 		return -1;
 	p = &s->pkt;
 	l4 = p->l4_off;
-	hdr_len = p->hdr_len;
-	if (fr->hdr_len != hdr_len || fr->l4_off != l4 ||
+	if (fr->hdr_len != p->hdr_len || fr->l4_off != l4 ||
 	    fr->l3_off != p->l3_off || fr->vlan_tci != p->vlan_tci)
 		return -1;
+	/* without the padding that S's frame may have */
+	if (p->len != p->hdr_len + p->data_len &&
+	    (p->gso_size ||
+	     bpf_skb_change_tail(ctx, p->hdr_len + p->data_len, 0)))
+		return -1;
 	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
-	n = hdr_len - l4;
-	out_l3(s, &fr->key, fr->l3_off, l4, n + p->data_len, 0);
+	out_l3(s, &fr->key, fr->l3_off, l4, p->hdr_len - l4 + p->data_len, 0);
 	out32(s, l4 + 4, p->seq);
 	if (p->end != fr->end)
 		s->out[(l4 + 13) & 255] &= ~(TCP_FL_FIN | TCP_FL_PSH);
-	check = *(__be16 *)(p->hdr + ((l4 + 16) & 255));
-	*(__be16 *)(s->out + ((l4 + 16) & 255)) = check;
-	asm volatile("" : "+r"(n));
-	n &= 60;
-	diff = bpf_csum_diff((__be32 *)(p->hdr + (l4 & 255)), n,
-			     (__be32 *)(s->out + (l4 & 255)), n, 0);
-	asm volatile("" : "+r"(hdr_len));
-	hdr_len &= 255;
-	if (!hdr_len)
-		return -1;
-	if (bpf_skb_store_bytes(ctx, 0, s->out, hdr_len, BPF_F_INVALIDATE_HASH))
-		return -1;
-	if (bpf_l4_csum_replace(ctx, l4 + 16, 0, diff, 0))
+	if (hdr_replace(ctx))
 		return -1;
 	return ctx_send_copy(ctx, ifindex);
 }

@@ -278,7 +278,10 @@ struct colo_rewrite {
 	__u32 seq_delta;	/* P's number - S's number */
 	__u32 ts_delta;		/* P's TSval - S's TSval */
 	__u32 ts_echo;		/* the highest TSecr of the client: P's clock */
+	__u32 p_c_isn;		/* the client's ISN that P's SYN-ACK acknowledges */
 	__u32 syn_frame;	/* S's SYN or SYN-ACK that waits for P's ISN */
+	__u32 reserved;
+	__u64 p_epoch;		/* the epoch of p_isn */
 	struct colo_queue c_wait;	/* client segments that wait for the offset */
 };
 

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The lock of a flow: a word taken by compare-and-swap, not a bpf_spin_lock.
+ * Helpers (copy, send) must be called under it, so that what a flow releases
+ * leaves in the order in which it was decided, whichever CPU decided. Holders
+ * run with softirqs off and are never preempted by a task; a waiter gives up
+ * after LOCK_SPINS, and the packet is then dropped, counted and a checkpoint
+ * asked for.
+ */
+#ifndef COLO_BPF_LOCK_H
+#define COLO_BPF_LOCK_H
+
+#include "event.h"
+
+#define LOCK_SPINS	(1 << 17)
+
+struct lock_wait {
+	__u32 *lock;
+	__u32 got;
+};
+
+static long lock_try(__u32 i, void *arg)
+{
+	struct lock_wait *w = arg;
+
+	if (__sync_val_compare_and_swap(w->lock, 0, 1))
+		return 0;
+	w->got = 1;
+	return 1;
+}
+
+static __always_inline int word_lock(__u32 *lock)
+{
+	struct lock_wait w = { .lock = lock };
+
+	if (!__sync_val_compare_and_swap(lock, 0, 1))
+		return 1;
+	bpf_loop(LOCK_SPINS, lock_try, &w, 0);
+	if (!w.got)
+		COUNT(lock_failed);
+	return w.got;
+}
+
+static __always_inline void word_unlock(__u32 *lock)
+{
+	__sync_lock_test_and_set(lock, 0);
+}
+
+static __always_inline int key_equal(const struct colo_flow_key *a,
+				     const struct colo_flow_key *b)
+{
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+	__u32 diff = 0;
+	unsigned int i;
+
+#pragma unroll
+	for (i = 0; i < sizeof(*a) / 4; i++)
+		diff |= x[i] ^ y[i];
+	return !diff;
+}
+
+#endif

@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The secondary's data path.
+ *
+ *   link_in    a client's frame from the primary: translated, to the guest;
+ *              a control frame: P's own SYN or SYN-ACK
+ *   guest_out  a frame S of the guest: translated, to the primary
+ *   port_in    shut until this side takes over
+ *   control    run by the daemon: reset, failover, reclaim
+ *
+ * After a failover guest and port are a wire, but for the flows whose numbers
+ * differ from what their clients know: those go on being translated.
+ */
+#include "rewrite.h"
+
+char _license[] SEC("license") = "GPL";
+
+enum verdict {
+	PASS,		/* as it is */
+	TRANSLATED,
+	WAITS,		/* kept, or dropped because it could not be */
+};
+
+static __always_inline int is_stream(const struct packet *p, int parsed)
+{
+	return parsed == PARSE_OK && p->flags & COLO_FR_TCP;
+}
+
+/* S's SYN or SYN-ACK: it tells S's ISN, and waits for P's. */
+static __always_inline enum verdict out_syn(struct __sk_buff *ctx,
+					    struct scratch *s,
+					    struct colo_rewrite *f)
+{
+	struct packet *p = &s->pkt;
+	__u32 tsval;
+
+	if (!(p->flags & COLO_FR_ACK) && f->flags & COLO_RW_S_ISN &&
+	    f->s_isn != p->seq) {
+		/* the guest opens the tuple anew */
+		rewrite_forget(f);
+		f->flags &= ~(COLO_RW_OFFSET | COLO_RW_C_ISN);
+		if (f->p_epoch != f->epoch)
+			f->flags &= ~(COLO_RW_P_ISN | COLO_RW_P_TS);
+	}
+	f->s_isn = p->seq;
+	f->flags |= COLO_RW_S_ISN;
+	if (syn_tsval(s, &tsval)) {
+		f->s_tsval = tsval;
+		f->flags |= COLO_RW_S_TS;
+	}
+	rewrite_offset(f);
+	if (f->flags & COLO_RW_OFFSET)
+		return TRANSLATED;
+	COUNT(rw_syn_waited);
+	if (f->syn_frame == COLO_NONE)
+		f->syn_frame = frame_take(ctx, COLO_FRAME_S, f->epoch);
+	return WAITS;
+}
+
+static __always_inline enum verdict out_stream(struct __sk_buff *ctx,
+					       struct scratch *s,
+					       struct colo_rewrite *f)
+{
+	struct packet *p = &s->pkt;
+
+	if (p->flags & COLO_FR_SYN)
+		return out_syn(ctx, s, f);
+	if (f->flags & COLO_RW_OFFSET)
+		return f->seq_delta || f->ts_delta ? TRANSLATED : PASS;
+	if (!(f->flags & COLO_RW_S_ISN))
+		return PASS;	/* older than the epoch, or refuses the SYN */
+	COUNT(rw_untranslatable);
+	return WAITS;
+}
+
+static __always_inline void note_end(struct colo_rewrite *f, __u32 flags,
+				     __u32 fin)
+{
+	if (flags & COLO_FR_FIN)
+		f->flags |= fin;
+	if (flags & COLO_FR_RST)
+		f->flags |= COLO_RW_RST;
+}
+
+/* Apply the flow's offsets to the packet that leaves. */
+static __always_inline int out_translate(struct __sk_buff *ctx,
+					 struct scratch *s,
+					 struct colo_rewrite *f, int clamp)
+{
+	struct packet *p = &s->pkt;
+
+	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
+	rewrite_out(s, f, p->l4_off, p->hdr_len, clamp);
+	return hdr_replace(ctx);
+}
+
+static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
+				    struct colo_session *ses,
+				    struct colo_config *c)
+{
+	enum verdict v = PASS;
+	struct colo_rewrite *f;
+	int how;
+
+	if (is_stream(&s->pkt, packet_parse(ctx, FROM_GUEST))) {
+		f = rewrite_get(s, ses->epoch);
+		if (!f) {
+			COUNT(rw_untranslatable);
+			return CTX_DROP;
+		}
+		rewrite_reset(f, ses->epoch);
+		f->seen_ns = bpf_ktime_get_ns();
+		note_end(f, s->pkt.flags, COLO_RW_G_FIN);
+		v = out_stream(ctx, s, f);
+		if (v == TRANSLATED && out_translate(ctx, s, f, 0))
+			v = WAITS;
+		if (v == TRANSLATED && f->c_wait.count) {
+			/* this SYN is the last thing that they waited for */
+			link_send_copy(ctx, COLO_LINK_OUTPUT, ses->epoch,
+				       c->link_ifindex);
+			how = carrier_how(ctx, s, c->guest_ifindex);
+			if (how >= 0)
+				c_wait_send(ctx, f, how);
+			v = WAITS;
+			COUNT(rw_out);
+		}
+		word_unlock(&f->lock);
+	}
+	if (v == WAITS)
+		return CTX_DROP;
+	if (v == TRANSLATED)
+		COUNT(rw_out_translated);
+	COUNT(rw_out);
+	return link_send(ctx, COLO_LINK_OUTPUT, ses->epoch, c->link_ifindex);
+}
+
+/* After a take-over: only flows that have an offset are touched. */
+static __always_inline int active_out(struct __sk_buff *ctx, struct scratch *s,
+				      struct colo_session *ses,
+				      struct colo_config *c)
+{
+	struct colo_rewrite *f;
+	int bad = 0;
+
+	COUNT(active_out);
+	if (is_stream(&s->pkt, packet_parse(ctx, FROM_GUEST))) {
+		f = rewrite_find(&s->pkt.key);
+		if (f) {
+			rewrite_reset(f, ses->epoch);
+			if (s->pkt.flags & COLO_FR_SYN)
+				f->flags = 0;	/* a new life, left alone */
+			f->seen_ns = bpf_ktime_get_ns();
+			note_end(f, s->pkt.flags, COLO_RW_G_FIN);
+			if (f->flags & (COLO_RW_OFFSET | COLO_RW_ECHO)) {
+				bad = out_translate(ctx, s, f, 1);
+				COUNT(active_translated);
+			}
+			word_unlock(&f->lock);
+		}
+	}
+	if (bad) {
+		COUNT(rw_untranslatable);
+		return CTX_DROP;
+	}
+	return ctx_send(c->port_ifindex);
+}
+
+SEC("tc")
+int guest_out(struct __sk_buff *ctx)
+{
+	struct colo_session *ses = session_get();
+	struct colo_config *c = config_get();
+	struct scratch *s = scratch_get();
+
+	if (!ses || !c || !s)
+		return CTX_DROP;
+	switch (ses->mode) {
+	case COLO_MODE_SECONDARY:
+		return colo_out(ctx, s, ses, c);
+	case COLO_MODE_ACTIVE:
+		return active_out(ctx, s, ses, c);
+	case COLO_MODE_WIRE:
+		COUNT(wire_out);
+		return ctx_send(c->port_ifindex);
+	default:
+		COUNT(shut_out);
+		return CTX_DROP;
+	}
+}
+
+/* A client's segment waits until the offset is known; the wait is bounded. */
+static __always_inline void c_wait_add(struct __sk_buff *ctx,
+				       struct colo_rewrite *f)
+{
+	__u32 idx = COLO_NONE;
+
+	if (f->c_wait.count < CLIENT_WAIT_MAX)
+		idx = frame_take(ctx, COLO_FRAME_C, f->epoch);
+	if (idx == COLO_NONE) {
+		COUNT(rw_in_dropped);
+		return;
+	}
+	queue_append(&f->c_wait, idx);
+	COUNT(rw_in_queued);
+}
+
+static __always_inline int in_translate(struct __sk_buff *ctx,
+					struct scratch *s,
+					struct colo_rewrite *f)
+{
+	struct packet *p = &s->pkt;
+
+	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
+	rewrite_in(s, f, p->l4_off, p->hdr_len, p->flags);
+	return hdr_replace(ctx);
+}
+
+static __always_inline enum verdict in_stream(struct __sk_buff *ctx,
+					      struct scratch *s,
+					      struct colo_rewrite *f)
+{
+	struct packet *p = &s->pkt;
+
+	note_end(f, p->flags, COLO_RW_C_FIN);
+	if (p->flags & COLO_FR_SYN && !(p->flags & COLO_FR_ACK)) {
+		rewrite_client_syn(f, p->seq);
+		return PASS;
+	}
+	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
+	rewrite_note_echo(s, f, p);
+	if (!(p->flags & COLO_FR_ACK))
+		return PASS;
+	if (f->flags & COLO_RW_OFFSET) {
+		if (!f->seq_delta && !f->ts_delta)
+			return PASS;
+		return in_translate(ctx, s, f) ? WAITS : TRANSLATED;
+	}
+	if (f->flags & (COLO_RW_C_ISN | COLO_RW_S_ISN)) {
+		c_wait_add(ctx, f);
+		return WAITS;
+	}
+	return PASS;	/* older than the epoch: offset 0 */
+}
+
+static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
+				   struct colo_session *ses,
+				   struct colo_config *c)
+{
+	enum verdict v = PASS;
+	struct colo_rewrite *f;
+	int parsed;
+
+	COUNT(in_frames);
+	if (bpf_skb_vlan_pop(ctx))
+		return CTX_DROP;
+	parsed = packet_parse(ctx, FROM_CLIENT);
+	if (parsed != PARSE_OK)
+		COUNT(in_parse_failed);
+	if (is_stream(&s->pkt, parsed) && !s->pkt.key.fragment) {
+		f = rewrite_get(s, ses->epoch);
+		if (!f) {
+			COUNT(rw_in_dropped);
+			return CTX_DROP;
+		}
+		rewrite_reset(f, ses->epoch);
+		f->seen_ns = bpf_ktime_get_ns();
+		v = in_stream(ctx, s, f);
+		word_unlock(&f->lock);
+	}
+	if (v == WAITS)
+		return CTX_DROP;
+	if (v == TRANSLATED)
+		COUNT(rw_in_translated);
+	COUNT(rw_in);
+	return ctx_send(c->guest_ifindex);
+}
+
+/* P's own SYN or SYN-ACK: its ISN and TSval are P's of this life. */
+static __always_inline void control_frame(struct __sk_buff *ctx,
+					  struct scratch *s,
+					  struct colo_session *ses,
+					  struct colo_config *c, __u64 epoch)
+{
+	struct packet *p = &s->pkt;
+	struct colo_rewrite *f;
+	__u32 tsval;
+	int how;
+
+	COUNT(control_received);
+	if (bpf_skb_vlan_pop(ctx) ||
+	    !is_stream(p, packet_parse(ctx, FROM_GUEST)) ||
+	    !(p->flags & COLO_FR_SYN))
+		return;
+	f = rewrite_get(s, ses->epoch);
+	if (!f)
+		return;
+	rewrite_reset(f, ses->epoch);
+	f->p_isn = p->seq;
+	f->p_c_isn = p->flags & COLO_FR_ACK ? p->ack : 0;
+	f->p_epoch = epoch;
+	f->flags |= COLO_RW_P_ISN;
+	f->flags &= ~COLO_RW_P_TS;
+	if (syn_tsval(s, &tsval)) {
+		f->p_tsval = tsval;
+		f->flags |= COLO_RW_P_TS;
+	}
+	if (epoch == ses->epoch && f->flags & COLO_RW_S_ISN) {
+		rewrite_offset(f);
+		how = carrier_how(ctx, s, c->link_ifindex);
+		if (how >= 0 && f->syn_frame != COLO_NONE)
+			syn_send(ctx, f, how | HOW_LINK);
+		how = how & HOW_PARTIAL;
+		if (f->c_wait.count)
+			c_wait_send(ctx, f,
+				    how | c->guest_ifindex << HOW_IFINDEX);
+	}
+	word_unlock(&f->lock);
+}
+
+SEC("tc")
+int link_in(struct __sk_buff *ctx)
+{
+	struct colo_session *ses = session_get();
+	struct colo_config *c = config_get();
+	struct scratch *s = scratch_get();
+	int ahead = 0;
+	__u32 kind;
+
+	if (!ses || !c || !s)
+		return CTX_DROP;
+	kind = link_receive(ctx, ses->epoch, &ahead);
+	if (kind == COLO_LINK_NONE)
+		return CTX_STACK;
+	if (ses->mode == COLO_MODE_SECONDARY) {
+		if (kind == COLO_LINK_INPUT)
+			return colo_in(ctx, s, ses, c);
+		if (kind == COLO_LINK_CONTROL) {
+			if (ahead >= 0)
+				control_frame(ctx, s, ses, c,
+					      ses->epoch + ahead);
+			return CTX_DROP;
+		}
+	}
+	COUNT(link_foreign);
+	return CTX_DROP;
+}
+
+static __always_inline int active_in(struct __sk_buff *ctx, struct scratch *s,
+				     struct colo_session *ses,
+				     struct colo_config *c)
+{
+	struct packet *p = &s->pkt;
+	struct colo_rewrite *f;
+	int bad = 0;
+
+	COUNT(active_in);
+	if (is_stream(p, packet_parse(ctx, FROM_CLIENT))) {
+		f = rewrite_find(&p->key);
+		if (f) {
+			rewrite_reset(f, ses->epoch);
+			if (p->flags & COLO_FR_SYN &&
+			    !(p->flags & COLO_FR_ACK))
+				f->flags = 0;	/* a new life, left alone */
+			f->seen_ns = bpf_ktime_get_ns();
+			note_end(f, p->flags, COLO_RW_C_FIN);
+			__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
+			if (f->flags & COLO_RW_ECHO)
+				rewrite_note_echo(s, f, p);
+			if (f->flags & COLO_RW_OFFSET) {
+				bad = in_translate(ctx, s, f);
+				COUNT(active_translated);
+			}
+			word_unlock(&f->lock);
+		}
+	}
+	if (bad) {
+		COUNT(rw_in_dropped);
+		return CTX_DROP;
+	}
+	return ctx_send(c->guest_ifindex);
+}
+
+SEC("tc")
+int port_in(struct __sk_buff *ctx)
+{
+	struct colo_session *ses = session_get();
+	struct colo_config *c = config_get();
+	struct scratch *s = scratch_get();
+
+	if (!ses || !c || !s)
+		return CTX_DROP;
+	switch (ses->mode) {
+	case COLO_MODE_ACTIVE:
+		return active_in(ctx, s, ses, c);
+	case COLO_MODE_WIRE:
+		COUNT(wire_in);
+		return ctx_send(c->guest_ifindex);
+	default:
+		COUNT(shut_in);
+		return CTX_DROP;
+	}
+}
+
+/* --- run by the daemon --------------------------------------------------- */
+
+/*
+ * A life whose P ISN is unknown has told the client nothing: it goes on in
+ * S's own numbers.
+ */
+static __always_inline __u32 control_failover(struct __sk_buff *ctx,
+					      struct colo_rewrite *f,
+					      __u32 port, __u64 epoch)
+{
+	struct colo_frame *fr = frame_at(f->syn_frame);
+	__u32 ended = f->c_wait.count;
+
+	if (f->epoch == epoch && fr) {
+		if (emit_range(ctx, f->syn_frame, fr->seq, fr->end,
+			       port << HOW_IFINDEX))
+			COUNT(port_failed);
+		COUNT(active_out);
+		ended++;
+	}
+	rewrite_forget(f);
+	return ended;
+}
+
+static __always_inline int reclaim_due(const struct colo_rewrite *f)
+{
+	struct colo_config *c = config_get();
+	__u32 closed = COLO_RW_G_FIN | COLO_RW_C_FIN;
+	__u64 limit;
+
+	if (!c || f->syn_frame != COLO_NONE || f->c_wait.count)
+		return 0;
+	limit = c->flow_idle_ms;
+	if (f->flags & COLO_RW_RST || (f->flags & closed) == closed)
+		limit = c->flow_grace_ms;
+	return f->seen_ns + limit * 1000000ULL <= bpf_ktime_get_ns();
+}
+
+SEC("tc")
+int control(struct __sk_buff *ctx)
+{
+	struct colo_session *ses = session_get();
+	struct colo_config *c = config_get();
+	struct colo_control op;
+	struct colo_rewrite *f;
+	__u32 ret = 0;
+
+	if (!c || !ses || ctx_load(ctx, 0, &op, sizeof(op)))
+		return 0;
+	f = rewrite_find(&op.key);
+	if (!f)
+		return 0;
+	switch (op.op) {
+	case COLO_CONTROL_COMMIT:
+		rewrite_reset(f, op.epoch);
+		break;
+	case COLO_CONTROL_FAILOVER:
+		ret = control_failover(ctx, f, c->port_ifindex, ses->epoch);
+		break;
+	case COLO_CONTROL_DISCARD:
+		rewrite_forget(f);
+		break;
+	case COLO_CONTROL_RECLAIM:
+		if (!reclaim_due(f) || bpf_map_delete_elem(&flows, &op.key))
+			break;
+		COUNT(flows_closed);
+		return 1;	/* it is gone: nothing to unlock */
+	default:
+		break;
+	}
+	word_unlock(&f->lock);
+	return ret;
+}
