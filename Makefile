@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# make          BPF objects, skeletons, build/colo-bpf
+# make demo     two real VMs, one dies, no client notices (root; does all it needs)
+# make test     every test (root; does all it needs)
+# make help     the rest
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := all
+
+BUILD   ?= build
+BPF_DIR ?= bpf
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+CC           ?= gcc
+CLANG        ?= clang
+BPFTOOL      ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
+CLANG_FORMAT ?= clang-format
+CLANG_TIDY   ?= clang-tidy
+
+WARNINGS   := -Wall -Wextra -Werror
+MULTIARCH  := $(shell $(CC) -print-multiarch 2>/dev/null)
+CFLAGS     ?= -O2 -g
+ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE $(WARNINGS) -Wstrict-prototypes -Wmissing-prototypes \
+	      -Iinclude -Iloader -I$(BUILD) $(CFLAGS)
+BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__bpf__ $(WARNINGS) -Iinclude -I$(BPF_DIR) \
+	      -I$(BUILD) -idirafter /usr/include/$(MULTIARCH)
+LDLIBS     := -lbpf -ljansson
+
+# What Debian 12 lacks. Other parts name theirs in files, a package a line.
+PACKAGES      := build-essential clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev \
+		 libjansson-dev libcmocka-dev linux-libc-dev iproute2 ethtool git ca-certificates
+LINT_PACKAGES := clang-format clang-tidy cppcheck shellcheck
+PACKAGE_FILES := qemu-glue/packages tests/vm/packages
+
+BPF_OBJECTS := $(BUILD)/primary.bpf.o $(BUILD)/secondary.bpf.o
+SKELETONS   := $(BUILD)/primary.skel.h $(BUILD)/secondary.skel.h
+BINARY      := $(BUILD)/colo-bpf
+# All of the loader but main(), for the tests.
+LOADER_LIB     := $(BUILD)/libcolo.a
+LOADER_SOURCES := $(wildcard loader/*.c)
+LOADER_OBJECTS := $(LOADER_SOURCES:loader/%.c=$(BUILD)/loader/%.o)
+UNIT_SOURCES   := $(wildcard tests/unit/*.c)
+UNIT_OBJECTS   := $(UNIT_SOURCES:tests/unit/%.c=$(BUILD)/unit.d/%.o)
+
+# Fragments of other parts add what has to be built before `make test`.
+TEST_PREREQUISITES := $(BUILD)/unit
+
+.PHONY: all
+all: $(BINARY)
+
+-include qemu-glue/qemu.mk tests/tools/tools.mk tests/cases/cases.mk tests/vm/vm.mk
+
+# --- BPF ---------------------------------------------------------------------
+
+ifneq ($(shell grep -ls 'vmlinux\.h' $(BPF_DIR)/*),)
+$(BPF_OBJECTS): $(BUILD)/vmlinux.h
+endif
+
+$(BUILD)/vmlinux.h: | $(BUILD)
+	$(BPFTOOL) btf dump file /sys/kernel/btf/vmlinux format c > $@
+
+$(BUILD)/%.bpf.o: $(BPF_DIR)/%.bpf.c Makefile | $(BUILD)
+	$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -c $< -o $@
+
+$(BUILD)/%.skel.h: $(BUILD)/%.bpf.o
+	$(BPFTOOL) gen skeleton $< name $*_bpf > $@
+
+# --- loader ------------------------------------------------------------------
+
+$(BUILD)/loader/%.o: loader/%.c Makefile | $(BUILD)/loader $(SKELETONS)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+# Members are named by the linker's needs: no whole-archive, no main().
+$(LOADER_LIB): $(filter-out $(BUILD)/loader/main.o,$(LOADER_OBJECTS))
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(BINARY): $(BUILD)/loader/main.o $(LOADER_LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+# --- tests -------------------------------------------------------------------
+
+$(BUILD)/unit.d/%.o: tests/unit/%.c Makefile | $(BUILD)/unit.d $(SKELETONS)
+	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP -c $< -o $@
+
+$(BUILD)/unit: $(UNIT_OBJECTS) $(LOADER_LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@
+
+$(BUILD) $(BUILD)/loader $(BUILD)/unit.d:
+	mkdir -p $@
+
+.PHONY: need-root deps test
+need-root:
+	@test "$$(id -u)" = 0 || { echo "make $(MAKECMDGOALS): run as root: it loads BPF programs and makes network namespaces" >&2; exit 1; }
+
+deps:
+	@.ci/deps $(PACKAGES) $(foreach f,$(PACKAGE_FILES),@$(f))
+
+test: need-root
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all test-prerequisites
+	@BUILD=$(BUILD) tests/run
+
+.PHONY: test-prerequisites
+test-prerequisites: $(TEST_PREREQUISITES)
+
+# --- the source --------------------------------------------------------------
+
+FORMATTED = $(wildcard bpf/*.[ch] loader/*.[ch] include/colo/*.h tests/*/*.[ch])
+SCRIPTS    = $(shell grep -lE '^\#!.*\b(ba|da|)sh\b' .ci/* tests/run tests/*/* qemu-glue/* 2>/dev/null)
+
+.PHONY: check-format lint
+check-format:
+	$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED)
+
+lint: $(SKELETONS)
+	@.ci/deps $(LINT_PACKAGES)
+	$(CLANG_TIDY) --quiet --warnings-as-errors='*' $(LOADER_SOURCES) $(UNIT_SOURCES) -- \
+		-std=gnu11 -D_GNU_SOURCE -Iinclude -Iloader -I$(BUILD) -Itests/unit
+	cppcheck --quiet --std=c11 --error-exitcode=1 --enable=warning,performance,portability \
+		--inline-suppr --suppress=missingIncludeSystem --check-level=exhaustive \
+		-Iinclude -Iloader loader tests/unit
+	$(if $(SCRIPTS),shellcheck -x $(SCRIPTS))
+
+# --- the rest ----------------------------------------------------------------
+
+.PHONY: install clean help
+install: all
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/colo-bpf
+	install -D -m 644 docs/colo-bpf.8 $(DESTDIR)$(PREFIX)/share/man/man8/colo-bpf.8
+	install -D -m 644 loader/colo-bpf.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/colo-bpf
+	install -d $(DESTDIR)$(PREFIX)/share/colo-bpf/qemu-patches
+	install -m 644 $(wildcard qemu-glue/patches/*) $(DESTDIR)$(PREFIX)/share/colo-bpf/qemu-patches
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@echo 'make                objects, skeletons, build/colo-bpf'
+	@echo 'make deps           install what Debian 12 lacks (root)'
+	@echo 'make qemu           fetch, patch and build QEMU, cached'
+	@echo 'make demo           two VMs, one dies, no client notices (root)'
+	@echo 'make test           all tests (root)'
+	@echo 'make install        DESTDIR, PREFIX (now $(PREFIX))'
+	@echo 'make check-format   clang-format, nothing is written'
+	@echo 'make lint           clang-tidy, cppcheck, shellcheck'
+	@echo 'make clean'
+
+-include $(wildcard $(BUILD)/*.d $(BUILD)/loader/*.d $(BUILD)/unit.d/*.d)

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What is pinned, as user space sees it. install.c puts it there. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "datapath.h"
+#include "log.h"
+#include "pin.h"
+#include "pool.h"
+
+const char *const datapath_map_names[MAP_COUNT] = {
+	[MAP_ABI] = "abi",
+	[MAP_CONFIG] = "config",
+	[MAP_SESSION] = "session",
+	[MAP_COUNTERS] = "counters",
+	[MAP_FLOWS] = "flows",
+	[MAP_FRAMES] = "frames",
+	[MAP_POOL] = "pool",
+	[MAP_FREE_FRAMES] = "free_frames",
+	[MAP_FREE_SMALL] = "free_small",
+	[MAP_FREE_BIG] = "free_big",
+	[MAP_POLICY] = "policy",
+	[MAP_EVENTS] = "events",
+};
+
+const char *const datapath_prog_names[PROG_COUNT] = {
+	[PROG_GUEST_OUT] = "guest_out",
+	[PROG_PORT_IN] = "port_in",
+	[PROG_LINK_IN] = "link_in",
+	[PROG_CONTROL] = "control",
+};
+
+__u32 datapath_netns(void)
+{
+	struct stat st;
+
+	return stat("/proc/thread-self/ns/net", &st) ? 0 : st.st_ino;
+}
+
+static size_t page_round(size_t bytes)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+
+	return (bytes + page - 1) / page * page;
+}
+
+static size_t frames_bytes(const struct datapath *dp)
+{
+	return page_round((size_t)dp->max_frames * sizeof(struct colo_frame));
+}
+
+/* Not ours: other key or value size. Counts are checked where they matter. */
+static int check_map(const char *name, enum datapath_map map, int fd,
+		     enum colo_role role, struct bpf_map_info *info)
+{
+	size_t flow = role == COLO_ROLE_SECONDARY ? sizeof(struct colo_rewrite) :
+						    sizeof(struct colo_flow);
+	const size_t value_size[MAP_COUNT] = {
+		[MAP_ABI] = sizeof(struct colo_abi),
+		[MAP_CONFIG] = sizeof(struct colo_config),
+		[MAP_SESSION] = sizeof(struct colo_session),
+		[MAP_COUNTERS] = sizeof(struct colo_counters),
+		[MAP_FLOWS] = flow,
+		[MAP_FRAMES] = sizeof(struct colo_frame),
+		[MAP_FREE_FRAMES] = sizeof(__u32),
+		[MAP_FREE_SMALL] = sizeof(__u32),
+		[MAP_FREE_BIG] = sizeof(__u32),
+		[MAP_POLICY] = sizeof(__u32),
+	};
+	__u32 length = sizeof(*info);
+	int err;
+
+	memset(info, 0, sizeof(*info));
+	err = bpf_obj_get_info_by_fd(fd, info, &length);
+	if (err)
+		return err;
+	if (value_size[map] && info->value_size != value_size[map]) {
+		log_error("%s/%s/maps/%s: values of %u bytes, %zu expected: pinned by another program or build; detach it with that one",
+			  COLO_PIN_ROOT, name, datapath_map_names[map],
+			  info->value_size, value_size[map]);
+		return -EPROTO;
+	}
+	return 0;
+}
+
+static int open_abi(const char *name, struct datapath *dp)
+{
+	union {
+		struct colo_abi abi;
+		__u32 version;
+		char bytes[4096];
+	} value = {};
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info), zero = 0;
+	char path[PIN_PATH_MAX];
+	int fd, err;
+
+	pin_path(path, name, "", "");
+	if (access(path, F_OK)) {
+		log_error("%s: no such instance%s", path,
+			  pin_mounted() ? "; `colo-bpf attach` makes one" :
+			  ": /sys/fs/bpf is no BPF file system here (under `ip netns exec` it is hidden: use --netns)");
+		return -ENOENT;
+	}
+	pin_path(path, name, "maps", "abi");
+	fd = bpf_obj_get(path);
+	if (fd < 0) {
+		err = fd == -ENOENT ? -EPROTO : fd;
+		log_error("%s: %s: not an instance of colo-bpf, or half of one; remove %s/%s by hand if it is nothing else's",
+			  path, strerror(-fd), COLO_PIN_ROOT, name);
+		return err;
+	}
+	dp->map_fd[MAP_ABI] = fd;
+	err = bpf_obj_get_info_by_fd(fd, &info, &length);
+	if (!err && (info.type != BPF_MAP_TYPE_ARRAY || info.max_entries != 1 ||
+		     info.value_size < sizeof(__u32) ||
+		     info.value_size > sizeof(value) || strcmp(info.name, "abi")))
+		err = -EPROTO;
+	if (!err)
+		err = bpf_map_lookup_elem(fd, &zero, &value);
+	if (err) {
+		log_error("%s: a map of another program, not of colo-bpf", path);
+		return -EPROTO;
+	}
+	if (value.version != COLO_ABI_VERSION) {
+		log_error("%s: ABI version %u, this colo-bpf speaks %u: use the colo-bpf that attached %s, or detach it with that one first",
+			  path, value.version, COLO_ABI_VERSION, name);
+		return -EPROTO;
+	}
+	err = check_map(name, MAP_ABI, fd, COLO_ROLE_NONE, &info);
+	if (!err)
+		dp->abi = value.abi;
+	return err;
+}
+
+static int open_pins(const char *name, struct datapath *dp)
+{
+	struct bpf_map_info info;
+	char path[PIN_PATH_MAX];
+	int fd, err;
+
+	for (int i = 0; i < MAP_COUNT; i++) {
+		if (i == MAP_ABI)
+			continue;
+		pin_path(path, name, "maps", datapath_map_names[i]);
+		fd = bpf_obj_get(path);
+		if (fd < 0)
+			goto missing;
+		dp->map_fd[i] = fd;
+		err = check_map(name, i, fd, dp->abi.role, &info);
+		if (err)
+			return err;
+		if (i == MAP_FRAMES)
+			dp->max_frames = info.max_entries;
+	}
+	for (int i = 0; i < PROG_COUNT; i++) {
+		pin_path(path, name, "progs", datapath_prog_names[i]);
+		fd = bpf_obj_get(path);
+		if (fd < 0)
+			goto missing;
+		dp->prog_fd[i] = fd;
+	}
+	return 0;
+missing:
+	log_error("%s: %s: the instance is not whole; detach and attach it anew",
+		  path, strerror(-fd));
+	return -EPROTO;
+}
+
+static void *map_memory(int fd, size_t bytes)
+{
+	void *memory = mmap(NULL, page_round(bytes), PROT_READ | PROT_WRITE,
+			    MAP_SHARED, fd, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+int datapath_open(const char *name, struct datapath *dp)
+{
+	int err;
+
+	memset(dp, 0, sizeof(*dp));
+	memset(dp->map_fd, -1, sizeof(dp->map_fd));
+	memset(dp->prog_fd, -1, sizeof(dp->prog_fd));
+	if (!pin_name_valid(name)) {
+		log_error("\"%s\": an instance's name has 1 to 31 of A-Z a-z 0-9 . _ - and begins with no . or -",
+			  name);
+		return -EINVAL;
+	}
+	log_libbpf(1);
+	err = open_abi(name, dp);
+	if (!err)
+		err = open_pins(name, dp);
+	if (err)
+		goto fail;
+	dp->config = map_memory(dp->map_fd[MAP_CONFIG], sizeof(*dp->config));
+	dp->session = map_memory(dp->map_fd[MAP_SESSION], sizeof(*dp->session));
+	dp->frames = map_memory(dp->map_fd[MAP_FRAMES], frames_bytes(dp));
+	if (!dp->config || !dp->session || !dp->frames) {
+		err = -errno;
+		log_error("%s/%s: the maps cannot be mapped into memory: %s",
+			  COLO_PIN_ROOT, name, strerror(-err));
+		goto fail;
+	}
+	return 0;
+fail:
+	datapath_close(dp);
+	return err;
+}
+
+void datapath_close(struct datapath *dp)
+{
+	if (dp->config)
+		munmap(dp->config, page_round(sizeof(*dp->config)));
+	if (dp->session)
+		munmap((void *)dp->session, page_round(sizeof(*dp->session)));
+	if (dp->frames)
+		munmap((void *)dp->frames, frames_bytes(dp));
+	for (int i = 0; i < MAP_COUNT; i++)
+		if (dp->map_fd[i] >= 0)
+			close(dp->map_fd[i]);
+	for (int i = 0; i < PROG_COUNT; i++)
+		if (dp->prog_fd[i] >= 0)
+			close(dp->prog_fd[i]);
+	memset(dp, 0, sizeof(*dp));
+	memset(dp->map_fd, -1, sizeof(dp->map_fd));
+	memset(dp->prog_fd, -1, sizeof(dp->prog_fd));
+}
+
+int datapath_counters(const struct datapath *dp, struct colo_counters *sum)
+{
+	const size_t fields = sizeof(*sum) / sizeof(__u64);
+	int cpus = libbpf_num_possible_cpus();
+	__u64 *all, *total = (__u64 *)sum;
+	__u32 zero = 0;
+	int err;
+
+	if (cpus < 0)
+		return cpus;
+	all = calloc(cpus, sizeof(*sum));
+	if (!all)
+		return -ENOMEM;
+	err = bpf_map_lookup_elem(dp->map_fd[MAP_COUNTERS], &zero, all);
+	memset(sum, 0, sizeof(*sum));
+	for (size_t i = 0; !err && i < fields * cpus; i++)
+		total[i % fields] += all[i];
+	free(all);
+	return err;
+}
+
+static int reset_counters(struct datapath *dp)
+{
+	int cpus = libbpf_num_possible_cpus();
+	__u32 zero = 0;
+	void *zeros;
+	int err;
+
+	if (cpus < 0)
+		return cpus;
+	zeros = calloc(cpus, sizeof(struct colo_counters));
+	if (!zeros)
+		return -ENOMEM;
+	err = bpf_map_update_elem(dp->map_fd[MAP_COUNTERS], &zero, zeros, 0);
+	free(zeros);
+	return err;
+}
+
+/* The events that nobody has read: the consumer's position moves to the end. */
+static int reset_events(struct datapath *dp)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	int fd = dp->map_fd[MAP_EVENTS];
+	unsigned long *consumer, *producer;
+
+	consumer = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (consumer == MAP_FAILED)
+		return -errno;
+	producer = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, page);
+	if (producer == MAP_FAILED) {
+		int err = -errno;
+
+		munmap(consumer, page);
+		return err;
+	}
+	__atomic_store_n(consumer, __atomic_load_n(producer, __ATOMIC_ACQUIRE),
+			 __ATOMIC_RELEASE);
+	munmap(producer, page);
+	munmap(consumer, page);
+	return 0;
+}
+
+int datapath_clear_flows(struct datapath *dp)
+{
+	struct colo_flow_key key;
+	int err;
+
+	while (!bpf_map_get_next_key(dp->map_fd[MAP_FLOWS], NULL, &key)) {
+		err = bpf_map_delete_elem(dp->map_fd[MAP_FLOWS], &key);
+		if (err && err != -ENOENT)
+			return err;
+	}
+	return 0;
+}
+
+static void reset_frames(struct datapath *dp)
+{
+	struct colo_frame *frames = (struct colo_frame *)dp->frames;
+
+	for (__u32 i = 0; i < dp->max_frames; i++)
+		if (frames[i].state != COLO_FRAME_FREE || frames[i].held_ns)
+			memset(&frames[i], 0, sizeof(frames[i]));
+}
+
+int datapath_reset(struct datapath *dp)
+{
+	struct colo_counters counters;
+	int err;
+
+	/* Nothing passes, so that nothing comes in while it is cleared. */
+	dp->session->mode = COLO_MODE_SHUT;
+	dp->session->epoch = 0;
+	err = datapath_counters(dp, &counters);
+	if (!err)
+		err = datapath_clear_flows(dp);
+	if (!err)
+		err = pool_refill(dp->map_fd[MAP_FREE_FRAMES],
+				  dp->map_fd[MAP_FREE_SMALL],
+				  dp->map_fd[MAP_FREE_BIG], dp->config,
+				  counters.frames_taken);
+	if (!err)
+		err = reset_counters(dp);
+	if (!err)
+		err = reset_events(dp);
+	if (err) {
+		log_error("%s/%s: cannot be cleared: %s", COLO_PIN_ROOT,
+			  dp->abi.name, strerror(-err));
+		return err;
+	}
+	reset_frames(dp);
+	memset(&dp->watch, 0, sizeof(dp->watch));
+	dp->session->request_epoch = 0;
+	dp->session->request_reason = COLO_REASON_NONE;
+	dp->session->request_ns = 0;
+	dp->session->commit_ns = 0;
+	dp->session->mode = datapath_idle_mode(dp->abi.role);
+	return 0;
+}
+
+enum colo_mode datapath_idle_mode(enum colo_role role)
+{
+	return role == COLO_ROLE_PRIMARY ? COLO_MODE_WIRE : COLO_MODE_SHUT;
+}

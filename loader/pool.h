@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The pool of held frames: its layout, and the free lists. The pool has the
+ * small blocks first, then the big ones; free_small and free_big hold byte
+ * offsets, free_frames indices. Popped, the low ones come first.
+ */
+#ifndef COLO_POOL_H
+#define COLO_POOL_H
+
+#include <colo/abi.h>
+
+struct bpf_object;
+
+/* Put the defaults where a field is 0. */
+void pool_config_defaults(struct colo_config *config);
+
+/*
+ * Size of the pool in bytes: a power of two, what it takes more than asked for
+ * goes to the small blocks. On a kernel that bounds the value of an array
+ * (4 MB before 6.13) both counts become smaller, with a warning.
+ * 0: more than 2 GB.
+ */
+__u32 pool_fit(struct colo_config *config);
+
+/* Fill the empty free lists. 0 or -errno. */
+int pool_fill(int free_frames, int free_small, int free_big,
+	      const struct colo_config *config);
+
+/*
+ * Make the free lists what pool_fill() made them. `taken`: how many were ever
+ * popped from one of them since, at most; below that depth nothing changed.
+ */
+int pool_refill(int free_frames, int free_small, int free_big,
+		const struct colo_config *config, __u64 taken);
+
+#endif

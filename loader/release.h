@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the daemon does with held frames: it walks the frame records, finds
+ * the flows that have any, and runs the program `control` on each, which works
+ * under the flow's lock and sends on the port. All return 0 or -errno.
+ */
+#ifndef COLO_RELEASE_H
+#define COLO_RELEASE_H
+
+#include "datapath.h"
+
+/* Primary: epoch + 1 opens; all held P leave in order, S of `epoch` is dropped. */
+int release_commit(struct datapath *dp, __u64 epoch);
+
+/* This host is the only one from now on: all held leave, then mode WIRE or ACTIVE. */
+int release_failover(struct datapath *dp);
+
+/* This side lost or is being detached: all held are dropped, mode SHUT. */
+int release_discard(struct datapath *dp);
+
+/*
+ * Time-outs: asks for a checkpoint where a wait has run out. now_ns is
+ * CLOCK_MONOTONIC. Sets *next_ns to when it wants to be called again.
+ */
+int release_tick(struct datapath *dp, __u64 now_ns, __u64 *next_ns);
+
+/* A ring buffer event: what it needs besides telling QEMU (WATCH, RELEASE). */
+int release_event(struct datapath *dp, const struct colo_event *event,
+		  __u64 *next_ns);
+
+/* Secondary: `epoch` + 1 opens; offsets and what waits for one are cleared. */
+int release_reset(struct datapath *dp, __u64 epoch);
+
+/* COLO starts: epoch 1, mode PRIMARY or SECONDARY. */
+int release_start(struct datapath *dp, __u64 epoch);
+
+#endif

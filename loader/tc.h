@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A device's clsact ingress hook, and what else the data path needs of a
+ * device. All return 0 or -errno and print nothing: the caller knows what the
+ * device is for.
+ */
+#ifndef COLO_TC_H
+#define COLO_TC_H
+
+#include <stdbool.h>
+#include <linux/types.h>
+
+/*
+ * First of all filters: a verdict of another filter before ours could let
+ * something leave that is not vouched for. The handle says that it is ours.
+ */
+#define COLO_TC_PRIORITY 1
+#define COLO_TC_HANDLE	 0xc010
+
+/* What is at the ingress and egress of a device. */
+struct tc_state {
+	bool clsact;	   /* the qdisc is there */
+	unsigned int ours; /* program id of the filter with our handle, or 0 */
+	bool first_taken;  /* a foreign filter has our priority */
+	unsigned int filters; /* all filters, ours included */
+};
+
+int tc_query(int ifindex, struct tc_state *state);
+
+/* *made_clsact: the qdisc was not there and was made. */
+int tc_attach(int ifindex, int prog_fd, bool *made_clsact);
+
+/* Takes our filter away, and the qdisc if told to and if nothing else uses it. */
+int tc_detach(int ifindex, bool remove_clsact);
+
+int device_mtu(const char *device, unsigned int *mtu);
+int device_mac(const char *device, __u8 mac[6]);
+
+/* *was: what it was before. */
+int device_set_promiscuous(const char *device, bool on, bool *was);
+
+#endif
