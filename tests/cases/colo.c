@@ -1,0 +1,579 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * colo-bpf under test: the real programs on real devices, and what the daemon
+ * does between frames. Programs are loaded once for each role and each kind of
+ * offloads, and cleared between cases.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <colo/link.h>
+
+#include "cases.h"
+#include "datapath.h"
+#include "release.h"
+
+#define LINK_MTU 1600 /* room for the link's tag and two of the guest's */
+
+struct rig {
+	bool made, attached;
+	enum colo_role role;
+	struct wire guest, client, other;
+	char near[3][16]; /* guest, port, link */
+	char name[32];
+	struct colo_config sizes; /* that it was attached with */
+	struct colo_config base;  /* the options then */
+	__u32 policy[COLO_CLASS_MAX];
+	struct datapath dp;
+	struct ring_buffer *ring;
+	struct colo_counters before; /* at the start or the last commit */
+	unsigned int requests;	     /* announced by the ring buffer since then */
+	uint64_t tick_ns;
+	int error; /* of the daemon's part */
+};
+
+static struct rig rigs[2][2];
+static struct rig *rig; /* of the case that runs */
+
+/* ---- options ------------------------------------------------------------ */
+
+#define OPTION(name, size) {#name, offsetof(struct colo_config, name), size}
+
+static const struct {
+	const char *name;
+	size_t offset;
+	bool size; /* of a map: takes an attach of its own */
+} options[] = {
+	OPTION(compare_timeout_ms, false), OPTION(reorder_ms, false),
+	OPTION(reorder_window, false),	   OPTION(queue_max, false),
+	OPTION(flow_grace_ms, false),	   OPTION(flow_idle_ms, false),
+	OPTION(max_flows, true),	   OPTION(max_frames, true),
+	OPTION(small_blocks, true),	   OPTION(big_blocks, true),
+};
+
+static const char *const class_names[COLO_CLASS_MAX] = {
+	"tcp", "udp", "icmp", "icmp6", "ip_other", "arp", "nd", "mld", "igmp", "lldp", "stp", "eth_other",
+};
+
+static const char *const action_names[] = {"compare", "pass", "drop"};
+
+/* set policy.CLASS compare|pass|drop: 0 done, -1 no such thing, 1 not this */
+static int set_policy(const struct statement *st, __u32 *policy)
+{
+	if (strncmp(st->key, "policy.", 7))
+		return 1;
+	for (unsigned int c = 0; c < COLO_CLASS_MAX; c++) {
+		if (strcmp(class_names[c], st->key + 7))
+			continue;
+		for (unsigned int a = 0; a < 3; a++) {
+			if (!strcmp(action_names[a], st->value)) {
+				policy[c] = a;
+				return 0;
+			}
+		}
+	}
+	return -1;
+}
+
+static int set_config(const struct statement *st, struct colo_config *config, bool sizes)
+{
+	uint64_t number;
+
+	for (unsigned int i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		if (strcmp(options[i].name, st->key))
+			continue;
+		if (text_number(st->value, UINT32_MAX, &number))
+			return -1;
+		if (options[i].size == sizes)
+			*(__u32 *)((char *)config + options[i].offset) = number;
+		return 0;
+	}
+	return -1;
+}
+
+/* All `set` of a case: into config (only sizes, or only the others) and policy. */
+static int set_options(struct run *run, struct colo_config *config, bool sizes, __u32 *policy)
+{
+	for (const struct statement *st = run->test->first; st; st = st->next) {
+		int err = 0;
+
+		if (st->verb != VERB_SET || !strcmp(st->key, "offloads"))
+			continue;
+		err = set_policy(st, policy);
+		if (err > 0)
+			err = set_config(st, config, sizes);
+		if (err) {
+			run_fail(run, "%s:%d: set %s %s: no such option or value", st->file,
+				 st->line, st->key, st->value);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+/* ---- devices and programs ----------------------------------------------- */
+
+static int make_devices(bool offloads)
+{
+	const char *role = rig->role == COLO_ROLE_PRIMARY ? "p" : "s";
+	const char *how = offloads ? "o" : "";
+	char client[16], other[16];
+	int err;
+
+	snprintf(rig->near[0], sizeof(rig->near[0]), "guest-%s%s", role, how);
+	snprintf(rig->near[1], sizeof(rig->near[1]), "port-%s%s", role, how);
+	snprintf(rig->near[2], sizeof(rig->near[2]), "link-%s%s", role, how);
+	snprintf(client, sizeof(client), "client-%s%s", role, how);
+	snprintf(other, sizeof(other), "other-%s%s", role, how);
+	snprintf(rig->name, sizeof(rig->name), "cases-%d-%s%s", getpid(), role, how);
+	err = devices_tap(&rig->guest, rig->near[0], offloads);
+	if (!err)
+		err = devices_veth(&rig->client, rig->near[1], client, FRAME_MTU, offloads);
+	if (!err)
+		err = devices_veth(&rig->other, rig->near[2], other, LINK_MTU, offloads);
+	rig->made = !err;
+	return err;
+}
+
+static int on_event(void *context, void *data, size_t size)
+{
+	const struct colo_event *event = data;
+	__u64 next = rig->tick_ns;
+
+	(void)context;
+	if (size < sizeof(*event))
+		return 0;
+	if (event->type == COLO_EVENT_REQUEST && event->epoch == rig->dp.session->epoch)
+		rig->requests++;
+	rig->error = release_event(&rig->dp, event, &next);
+	if (next < rig->tick_ns)
+		rig->tick_ns = next;
+	return 0;
+}
+
+static void detach(void)
+{
+	if (!rig->attached)
+		return;
+	ring_buffer__free(rig->ring);
+	datapath_close(&rig->dp);
+	datapath_detach(rig->name);
+	rig->attached = false;
+}
+
+static void read_policy(const struct datapath *dp, __u32 *policy)
+{
+	for (__u32 i = 0; i < COLO_CLASS_MAX; i++)
+		bpf_map_lookup_elem(dp->map_fd[MAP_POLICY], &i, &policy[i]);
+}
+
+static void write_policy(const struct datapath *dp, const __u32 *policy)
+{
+	for (__u32 i = 0; i < COLO_CLASS_MAX; i++)
+		bpf_map_update_elem(dp->map_fd[MAP_POLICY], &i, &policy[i], 0);
+}
+
+static int attach(const struct colo_config *sizes)
+{
+	struct datapath_options how = {
+		.name = rig->name,
+		.role = rig->role,
+		.guest = rig->near[0],
+		.port = rig->near[1],
+		.link = rig->near[2],
+		.config = *sizes,
+	};
+	int err;
+
+	if (rig->attached && !memcmp(&rig->sizes, sizes, sizeof(*sizes)))
+		return 0;
+	detach();
+	err = datapath_attach(&how);
+	if (!err)
+		err = datapath_open(rig->name, &rig->dp);
+	if (err)
+		return err;
+	rig->ring = ring_buffer__new(rig->dp.map_fd[MAP_EVENTS], on_event, NULL, NULL);
+	rig->attached = true;
+	rig->sizes = *sizes;
+	rig->base = *rig->dp.config;
+	read_policy(&rig->dp, rig->policy);
+	return rig->ring ? 0 : -errno;
+}
+
+/* Pins of runs that were killed. */
+static void remove_stale(void)
+{
+	DIR *dir = opendir(COLO_PIN_ROOT);
+	struct dirent *entry;
+	int pid;
+
+	while (dir && (entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "cases-%d-", &pid) == 1 && kill(pid, 0) &&
+		    errno == ESRCH)
+			datapath_unpin(entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* ---- a case ------------------------------------------------------------- */
+
+static void drain(struct wire *wire, bool tap)
+{
+	struct tpacket_stats stats;
+	socklen_t len = sizeof(stats);
+	struct frame *frame;
+	int tci;
+
+	while ((frame = wire_get(wire, tap, &tci)))
+		frame_free(frame);
+	if (!tap)
+		getsockopt(wire->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &len);
+}
+
+static int prepare(struct run *run)
+{
+	struct colo_config sizes = {
+		.max_flows = 4096,
+		.max_frames = 1024,
+		.small_blocks = 1024,
+		.big_blocks = 64,
+	};
+	__u32 policy[COLO_CLASS_MAX];
+	static bool cleaned;
+	int err = 0;
+
+	if (!cleaned)
+		remove_stale();
+	cleaned = true;
+	if (set_options(run, &sizes, true, policy))
+		return -1;
+	if (!rig->made)
+		err = make_devices(run->test->offloads);
+	if (!err)
+		err = attach(&sizes);
+	if (!err)
+		err = datapath_reset(&rig->dp);
+	if (err) {
+		run_fail(run, "the programs cannot be attached or cleared: %s", strerror(-err));
+		return err;
+	}
+	drain(&rig->guest, true);
+	drain(&rig->client, false);
+	drain(&rig->other, false);
+	devices_lost();
+	memcpy(policy, rig->policy, sizeof(policy));
+	*rig->dp.config = rig->base;
+	if (set_options(run, rig->dp.config, false, policy))
+		return -1;
+	write_policy(&rig->dp, policy);
+	return 0;
+}
+
+static int colo_begin(struct run *run)
+{
+	int err;
+
+	rig = &rigs[run->test->side][run->test->offloads];
+	rig->role = run->test->side == SIDE_PRIMARY ? COLO_ROLE_PRIMARY : COLO_ROLE_SECONDARY;
+	if (prepare(run))
+		return -1;
+	rig->requests = 0;
+	rig->tick_ns = 0;
+	rig->error = 0;
+	run->epoch = 1;
+	err = release_start(&rig->dp, run->epoch);
+	if (err)
+		run_fail(run, "release_start: %s", strerror(-err));
+	datapath_counters(&rig->dp, &rig->before);
+	return err;
+}
+
+static int put_link(struct run *run, enum colo_link_kind kind, uint64_t epoch,
+		    struct frame *frame)
+{
+	if (run->drop) {
+		run->drop--;
+		return 0;
+	}
+	return wire_put(&rig->other, false, frame, colo_link_vid(kind, epoch));
+}
+
+static int colo_put(struct run *run, enum verb verb, int epoch_diff, struct frame *frame)
+{
+	switch (verb) {
+	case VERB_P:
+	case VERB_G:
+		return wire_put(&rig->guest, true, frame, -1);
+	case VERB_S:
+		return put_link(run, COLO_LINK_OUTPUT, run->epoch + epoch_diff, frame);
+	case VERB_I:
+		return put_link(run, COLO_LINK_CONTROL, run->epoch, frame);
+	default:
+		/* After its failover a secondary has clients of its own. */
+		if (run->test->side == SIDE_PRIMARY || run->failed_over)
+			return wire_put(&rig->client, false, frame, -1);
+		return put_link(run, COLO_LINK_INPUT, run->epoch, frame);
+	}
+}
+
+static void take_wire(struct run *run, enum outlet outlet, struct frame *frame)
+{
+	static const char *const arrows[OUTLETS] = {"port", "guest", "link"};
+	char *text;
+
+	if (verbose) {
+		text = decode_print(frame);
+		printf("#   -> %-5s %s%s%s\n", arrows[outlet], text, frame->fault ? " !! " : "",
+		       frame->fault ? frame->fault : "");
+		free(text);
+	}
+	frames_add(&run->out[outlet], frame);
+}
+
+/* A frame of the link: the tag goes, control frames are not shown. */
+static void take_link(struct run *run, struct frame *frame, int tci)
+{
+	enum colo_link_kind want = run->test->side == SIDE_PRIMARY ? COLO_LINK_INPUT :
+								     COLO_LINK_OUTPUT;
+
+	if (tci < 0) {
+		frame->fault = strdup("it has no tag of the link");
+		take_wire(run, OUTLET_LINK, frame);
+		return;
+	}
+	memmove(frame->bytes + 12, frame->bytes + 16, frame->len - 16);
+	frame->len -= 4;
+	if (colo_link_kind(tci) == COLO_LINK_CONTROL) {
+		frame_free(frame);
+		return;
+	}
+	if (colo_link_kind(tci) != want)
+		frame->fault = strdup("the kind in its tag is not that of this side");
+	else if (colo_link_epoch_diff(tci, run->epoch))
+		frame->fault = strdup("the epoch in its tag is not the open one");
+	take_wire(run, OUTLET_LINK, frame);
+}
+
+static bool take_frames(struct run *run)
+{
+	bool any = false;
+	struct frame *frame;
+	int tci;
+
+	while ((frame = wire_get(&rig->client, false, &tci))) {
+		take_wire(run, OUTLET_PORT, frame);
+		any = true;
+	}
+	while ((frame = wire_get(&rig->guest, true, &tci))) {
+		take_wire(run, OUTLET_GUEST, frame);
+		any = true;
+	}
+	while ((frame = wire_get(&rig->other, false, &tci))) {
+		take_link(run, frame, tci);
+		any = true;
+	}
+	return any;
+}
+
+/* What the daemon does when it wakes up. */
+static bool run_daemon(struct run *run)
+{
+	int events = ring_buffer__consume(rig->ring);
+	uint64_t now = now_ns();
+	__u64 next = 0;
+
+	if (now >= rig->tick_ns) {
+		int err = release_tick(&rig->dp, now, &next);
+
+		rig->tick_ns = next;
+		if (err && !rig->error)
+			rig->error = err;
+	}
+	if (rig->error) {
+		run_fail(run, "the daemon's part: %s", strerror(-rig->error));
+		rig->error = 0;
+	}
+	return events > 0;
+}
+
+static void colo_poll(struct run *run, uint64_t until_ns)
+{
+	struct pollfd fds[] = {
+		{rig->guest.fd, POLLIN, 0},
+		{rig->client.fd, POLLIN, 0},
+		{rig->other.fd, POLLIN, 0},
+		{ring_buffer__epoll_fd(rig->ring), POLLIN, 0},
+	};
+	struct timespec wait = {0};
+	uint64_t now;
+
+	/* The events are the programs' own: the ring is not always rung. */
+	if (run_daemon(run) | take_frames(run))
+		return;
+	now = now_ns();
+	if (rig->tick_ns < until_ns)
+		until_ns = rig->tick_ns;
+	if (until_ns <= now)
+		return;
+	wait.tv_nsec = until_ns - now < NSEC_PER_MSEC ? until_ns - now : NSEC_PER_MSEC;
+	ppoll(fds, 4, &wait, NULL);
+	run_daemon(run);
+	take_frames(run);
+}
+
+static int colo_commit(struct run *run, unsigned int unread)
+{
+	uint64_t closed = run->epoch;
+
+	/* The position is the other side's to tell; the maps have no place for it yet. */
+	(void)unread;
+	colo_poll(run, 0);
+	datapath_counters(&rig->dp, &rig->before);
+	rig->requests = 0;
+	rig->tick_ns = 0;
+	run->epoch++;
+	return run->test->side == SIDE_PRIMARY ? release_commit(&rig->dp, closed) :
+						 release_reset(&rig->dp, closed);
+}
+
+static int colo_failover(struct run *run)
+{
+	colo_poll(run, 0);
+	rig->tick_ns = 0;
+	return release_failover(&rig->dp);
+}
+
+static uint64_t requests_of(const struct colo_counters *c)
+{
+	return c->req_payload + c->req_length + c->req_flags + c->req_timeout + c->req_queue_full +
+	       c->req_flow_full + c->req_pool_full + c->req_link_gap + c->req_malformed +
+	       c->req_untranslatable + c->req_operator;
+}
+
+static unsigned int colo_requests(struct run *run, int *reason)
+{
+	volatile struct colo_session *session = rig->dp.session;
+	struct colo_counters now;
+
+	datapath_counters(&rig->dp, &now);
+	*reason = session->request_epoch == run->epoch ? (int)session->request_reason :
+							 COLO_REASON_NONE;
+	return requests_of(&now) - requests_of(&rig->before);
+}
+
+static int64_t count_frames(bool of_p)
+{
+	int64_t count = 0;
+
+	for (__u32 i = 0; i < rig->dp.max_frames; i++) {
+		enum colo_frame_state state = rig->dp.frames[i].state;
+
+		count += of_p ? state == COLO_FRAME_P : state != COLO_FRAME_FREE;
+	}
+	return count;
+}
+
+static void colo_held(struct run *run, int64_t *counted, int64_t *found)
+{
+	struct colo_counters now;
+
+	(void)run;
+	datapath_counters(&rig->dp, &now);
+	*counted = now.p_held - now.p_matched - now.p_committed - now.p_failed_over -
+		   now.p_discarded;
+	*found = count_frames(true);
+}
+
+/* ---- after a case ------------------------------------------------------- */
+
+static void check_lost(struct run *run)
+{
+	const struct wire *far[] = {&rig->client, &rig->other};
+	long lost = devices_lost();
+
+	if (lost)
+		run_fail(run, "%ld frames were lost by the test's own devices", lost);
+	for (unsigned int i = 0; i < 2; i++) {
+		struct tpacket_stats stats = {0};
+		socklen_t len = sizeof(stats);
+
+		getsockopt(far[i]->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &len);
+		if (stats.tp_drops)
+			run_fail(run, "%u frames were lost by the test's own socket on %s",
+				 stats.tp_drops, far[i]->name);
+	}
+}
+
+/* No record may be lost, and every end of a held frame has been counted. */
+static void check_counters(struct run *run)
+{
+	struct colo_counters now;
+	int64_t counted, found, taken;
+
+	datapath_counters(&rig->dp, &now);
+	taken = now.frames_taken - now.frames_given;
+	found = count_frames(false);
+	if (taken != found)
+		run_fail(run,
+			 "a leak: %" PRId64 " frame records are taken by the counters, %" PRId64
+			 " are not free",
+			 taken, found);
+	colo_held(run, &counted, &found);
+	if (counted != found)
+		run_fail(run, "%" PRId64 " frames are held by the counters, %" PRId64 " records",
+			 counted, found);
+	if (rig->requests > 1)
+		run_fail(run, "%u requests of one epoch were announced", rig->requests);
+}
+
+static void colo_end(struct run *run)
+{
+	if (!rig->attached)
+		return;
+	colo_poll(run, 0);
+	check_lost(run);
+	check_counters(run);
+}
+
+static const struct statement *colo_cannot(const struct testcase *test)
+{
+	(void)test;
+	return NULL;
+}
+
+static void colo_close(void)
+{
+	for (unsigned int i = 0; i < 4; i++) {
+		rig = &rigs[i / 2][i % 2];
+		detach();
+	}
+}
+
+struct proxy colo_proxy = {
+	.name = "colo-bpf",
+	.cannot = colo_cannot,
+	.begin = colo_begin,
+	.end = colo_end,
+	.put = colo_put,
+	.commit = colo_commit,
+	.failover = colo_failover,
+	.poll = colo_poll,
+	.requests = colo_requests,
+	.held = colo_held,
+	.close = colo_close,
+};
