@@ -1,0 +1,542 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# A pair of VMs on two hosts that are network namespaces of this machine, with
+# colo-bpf between guests and clients. To be sourced; see tests/demo/run for
+# the plainest use:
+#
+#	pair_begin		namespaces, wires, taps; removed at exit
+#	pair_up			disks, both QEMUs, proxy, COLO
+#	client rr --count 9	a client of the guest, in the client network
+#	host_kill p host	...
+#	pair_down		ends what pair_up began; pair_up may follow
+#
+#	   client network ($id-c): bridge "clients", 10.9.0.1/24
+#	      |port                            |port
+#	   primary host ($id-p)             secondary host ($id-s)
+#	      guest (tap) - PVM                guest (tap) - SVM
+#	      link 10.99.0.1 ================= link 10.99.0.2
+#
+# A side is p or s throughout: the host, whatever its VM has become since. The
+# namespaces are entered by setns only (nsenter --net): `ip netns exec` would
+# give a fresh /sys, and with it another bpffs than the one with the pins.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+build=${BUILD:-build}
+[[ $build == /* ]] || build=$top/$build
+colo_bpf=$build/colo-bpf
+cache=${COLO_BPF_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/colo-bpf}
+
+guest_ip=10.9.0.10
+guest_mac=02:00:00:00:00:10
+guest_mb=128
+disk_mb=64
+
+id=cb$$		# two runs at once must not meet
+dir=		# all files of this run
+declare -A qemu_pid=() daemon_pid=() link_ip=([p]=10.99.0.1 [s]=10.99.0.2)
+declare -A role=([p]=primary [s]=secondary)
+client_pids=()
+
+# --- words and waits --------------------------------------------------------
+
+say() {
+	printf '%s\n' "$*"
+}
+
+# Fails with a message; in a subshell of a test it ends that test only.
+die() {
+	printf 'error: %s\n' "$*" >&2
+	exit 1
+}
+
+now_ms() {
+	local t=$EPOCHREALTIME
+
+	echo $((${t/[.,]/} / 1000))
+}
+
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
+wait_for() {
+	local until=$(($(now_ms) + $1 * 1000)) what=$2 bound=$1
+
+	shift 2
+	until "$@" >/dev/null 2>&1; do
+		if [ "$(now_ms)" -ge "$until" ]; then
+			echo "error: $what: not within $bound s" >&2
+			return 1
+		fi
+		sleep 0.02
+	done
+}
+
+need() {
+	local tool
+
+	for tool in "$@"; do
+		[ -n "$(command -v "$tool")" ] ||
+			die "$tool is missing (make, make deps)"
+	done
+}
+
+# --- the hosts and their network --------------------------------------------
+
+# in_host SIDE COMMAND...: in the namespace of host p or s, or of clients (c).
+# It execs, so that `in_host ... &` has the command's own pid in $!.
+in_host() {
+	local side=$1
+
+	shift
+	exec nsenter --net="/run/netns/$id-$side" -- "$@"
+}
+
+on_host() {
+	(in_host "$@")
+}
+
+# The hosts' own IPv6 chatter has no business on the wires under test. It is set
+# before there are devices, and a kernel without IPv6 has nothing to set.
+no_ipv6() {
+	on_host "$1" sh -c '
+		cd /proc/sys/net/ipv6/conf 2>/dev/null || exit 0
+		echo 1 >default/disable_ipv6'
+}
+
+net_host() {
+	local side=$1
+
+	ip link add name port netns "$id-$side" type veth \
+		peer name "to-$side" netns "$id-c"
+	on_host c ip link set dev "to-$side" master clients up
+	on_host "$side" ip tuntap add dev guest mode tap vnet_hdr
+	on_host "$side" ip link set dev lo up
+	on_host "$side" ip link set dev port up
+	on_host "$side" ip link set dev guest up
+}
+
+# The link carries one 802.1Q tag more than the port's frames.
+net_up() {
+	local side
+
+	for side in c p s; do
+		ip netns add "$id-$side"
+		no_ipv6 "$side"
+	done
+	on_host c ip link add clients type bridge
+	on_host c ip addr add 10.9.0.1/24 dev clients
+	on_host c ip link set dev lo up
+	on_host c ip link set dev clients up
+	net_host p
+	net_host s
+	ip link add name link mtu 1600 netns "$id-p" type veth \
+		peer name link mtu 1600 netns "$id-s"
+	for side in p s; do
+		on_host "$side" ip addr add "${link_ip[$side]}/24" dev link
+		on_host "$side" ip link set dev link up
+	done
+}
+
+# A host that died takes its wires with it; this lays them again.
+net_mend() {
+	local side
+
+	for side in p s; do
+		on_host "$side" ip link set dev port up
+		on_host "$side" ip link set dev link up
+	done
+	on_host c ip neigh flush all
+	on_host c ip link set dev clients type bridge fdb_flush 2>/dev/null || true
+}
+
+# --- the guests -------------------------------------------------------------
+
+# The directory of the QEMU to run, with qemu-system-x86_64 and qemu-img.
+find_qemu() {
+	qemu_dir=${COLO_BPF_QEMU_DIR:-$("$top/qemu-glue/build" --print)} ||
+		die "qemu-glue/build --print failed"
+	qemu=$qemu_dir/qemu-system-x86_64
+	[ -x "$qemu" ] || die "no $qemu (make qemu)"
+}
+
+# qemu_common SIDE: what both sides have alike, to the last device. Without
+# such equality the state of one does not load into the other.
+qemu_common() {
+	local accel=tcg,thread=multi cpu=qemu64
+
+	if [ "$(accel)" = kvm ]; then
+		accel=kvm
+		cpu=host
+	fi
+	printf '%s\n' -M pc,usb=off,vmport=off -accel "$accel" -cpu "$cpu" \
+		-smp 1 -m "$guest_mb" -nodefaults -no-user-config -display none \
+		-L /usr/share/qemu -L /usr/share/seabios \
+		-kernel "$guest_dir/vmlinuz" -initrd "$guest_dir/initrd" \
+		-append "console=ttyS0 quiet panic=-1 ipv6.disable=1 colo.ip=$guest_ip/24"
+}
+
+qemu_devices() {
+	local side=$1
+
+	printf '%s\n' \
+		-netdev tap,id=net0,ifname=guest,script=no,downscript=no,vhost=off \
+		-device "virtio-net-pci,netdev=net0,mac=$guest_mac,romfile=" \
+		-device virtio-blk-pci,drive=colo-disk0 \
+		-serial "file:$dir/$side.console" \
+		-qmp "unix:$dir/$side.qmp,server=on,wait=off" \
+		-qmp "unix:$dir/$side.qmp-daemon,server=on,wait=off" \
+		-no-reboot
+}
+
+disk_primary() {
+	printf '%s\n' \
+		-blockdev "driver=raw,node-name=disk0,file.driver=file,file.filename=$dir/p.raw" \
+		-blockdev driver=quorum,node-name=colo-disk0,read-pattern=fifo,vote-threshold=1,children.0=disk0
+}
+
+# What the SVM writes goes to "active", what the PVM overwrites meanwhile is
+# kept in "hidden", and "parent0" is the primary's replica, served by NBD.
+disk_secondary() {
+	printf '%s\n' \
+		-blockdev "driver=raw,node-name=parent0,file.driver=file,file.filename=$dir/s.raw" \
+		-blockdev "driver=replication,mode=secondary,node-name=childs0,top-id=colo-disk0,file.driver=qcow2,file.file.driver=file,file.file.filename=$dir/active.qcow2,file.backing.driver=qcow2,file.backing.file.driver=file,file.backing.file.filename=$dir/hidden.qcow2,file.backing.backing=parent0" \
+		-blockdev driver=quorum,node-name=colo-disk0,read-pattern=fifo,vote-threshold=1,children.0=childs0
+}
+
+make_disks() {
+	local f
+
+	rm -f "$dir"/*.raw "$dir"/*.qcow2
+	truncate -s "${disk_mb}M" "$dir/p.raw"
+	# Nothing that the guest's kernel would finish in the background.
+	mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 "$dir/p.raw"
+	cp --sparse=always "$dir/p.raw" "$dir/s.raw"
+	for f in active hidden; do
+		"$qemu_dir/qemu-img" create -q -f qcow2 "$dir/$f.qcow2" \
+			"${disk_mb}M"
+	done
+}
+
+# boot SIDE: the PVM stays stopped until COLO starts it together with the SVM,
+# since what it wrote before would not be on the replica.
+boot() {
+	local side=$1 args
+
+	rm -f "$dir/$side".{console,qmp,qmp-daemon}
+	mapfile -t args < <(
+		qemu_common
+		if [ "$side" = p ]; then disk_primary; else disk_secondary; fi
+		qemu_devices "$side"
+	)
+	if [ "$side" = p ]; then
+		args+=(-S)
+	else
+		args+=(-incoming "tcp:${link_ip[s]}:9998")
+	fi
+	in_host "$side" "$qemu" "${args[@]}" </dev/null \
+		>"$dir/$side.qemu.log" 2>&1 &
+	qemu_pid[$side]=$!
+	disown
+}
+
+# qmp SIDE STEP...: see tests/tools/qmp.c
+qmp() {
+	local side=$1
+
+	shift
+	"$build/tools/qmp" "$dir/$side.qmp" "$@"
+}
+
+# Can KVM boot this guest, or only TCG? Found once per kernel and remembered.
+# COLO_BPF_ACCEL=tcg|kvm overrides.
+accel() {
+	local known
+
+	known=$cache/accel-$(uname -r)
+	if [ -n "${COLO_BPF_ACCEL-}" ]; then
+		echo "$COLO_BPF_ACCEL"
+	elif [ -e "$known" ]; then
+		cat "$known"
+	elif [ ! -w /dev/kvm ]; then
+		echo tcg
+	else
+		if kvm_boots; then echo kvm; else echo tcg; fi |
+			tee "$known"
+	fi
+}
+
+kvm_boots() {
+	local out
+
+	out=$(timeout 15 "$qemu" -M pc,usb=off,vmport=off -accel kvm -cpu host \
+		-m "$guest_mb" -nodefaults -no-user-config -display none \
+		-L /usr/share/qemu -L /usr/share/seabios -no-reboot \
+		-kernel "$guest_dir/vmlinuz" -initrd "$guest_dir/initrd" \
+		-append "console=ttyS0 quiet panic=-1 colo.probe=1" \
+		-serial stdio </dev/null 2>&1) || true
+	[[ $out == *"guestd: ready"* ]]
+}
+
+guest_ready() {
+	grep -q 'guestd: ready' "$dir/p.console" &&
+		grep -q 'guestd: ready' "$dir/s.console"
+}
+
+# --- COLO -------------------------------------------------------------------
+
+# The replica first, then the primary's second quorum child, then the state.
+# The NBD node has a name of its own, so that it can be yanked (disk_alone).
+colo_start() {
+	qmp s --quiet --timeout 10 \
+		migrate-set-capabilities '{"capabilities": [{"capability": "x-colo", "state": true}]}' \
+		nbd-server-start '{"addr": {"type": "inet", "data": {"host": "'"${link_ip[s]}"'", "port": "9999"}}}' \
+		block-export-add '{"type": "nbd", "id": "replica", "node-name": "parent0", "writable": true}' ||
+		return 1
+	qmp p --quiet --timeout 20 \
+		blockdev-add '{"driver": "nbd", "node-name": "nbd0", "server": {"type": "inet", "host": "'"${link_ip[s]}"'", "port": "9999"}, "export": "parent0"}' \
+		blockdev-add '{"driver": "replication", "mode": "primary", "node-name": "replication0", "file": "nbd0"}' \
+		x-blockdev-change '{"parent": "colo-disk0", "node": "replication0"}' \
+		migrate-set-capabilities '{"capabilities": [{"capability": "x-colo", "state": true}]}' \
+		migrate-set-parameters '{"max-bandwidth": 4294967296, "x-checkpoint-delay": '"${checkpoint_delay_ms:-600000}"'}' \
+		migrate '{"uri": "tcp:'"${link_ip[s]}"':9998"}'
+}
+
+in_colo() {
+	local side
+
+	for side in p s; do
+		[ "$(qmp "$side" query-colo-status | jq -r .mode)" = \
+			"${role[$side]}" ] || return 1
+	done
+}
+
+# --- the proxy --------------------------------------------------------------
+
+# proxy SIDE COMMAND [ARG...]: colo-bpf in the host's namespace. The two hosts
+# share one /sys/fs/bpf here, so the names differ.
+proxy() {
+	local side=$1 command=$2
+
+	shift 2
+	on_host "$side" "$colo_bpf" "$command" "$id-$side" "$@"
+}
+
+proxy_attach() {
+	local side=$1 other=s
+
+	[ "$side" = s ] && other=p
+	proxy "$side" attach --role "${role[$side]}" --guest guest --port port \
+		--link link --peer "${link_ip[$other]}"
+}
+
+daemon_start() {
+	local side=$1
+
+	in_host "$side" "$colo_bpf" run "$id-$side" \
+		--qmp "$dir/$side.qmp-daemon" </dev/null \
+		>>"$dir/$side.daemon.log" 2>&1 &
+	daemon_pid[$side]=$!
+	disown
+}
+
+# --- a pair -----------------------------------------------------------------
+
+# pair_begin: once per script. Whatever ends the script, pair_end undoes it.
+pair_begin() {
+	[ "$(id -u)" = 0 ] || die "must run as root"
+	need nsenter ip jq mkfs.ext4 e2fsck debugfs "$build/tools/client" \
+		"$build/tools/qmp" "$colo_bpf"
+	find_qemu
+	guest_dir=$("$top/tests/guest/build") || die "no test guest"
+	dir=$(mktemp -d "${TMPDIR:-/tmp}/colo-bpf-vm.XXXXXX")
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	trap pair_end EXIT
+	net_up
+}
+
+pair_up() {
+	make_disks
+	: >"$dir/p.daemon.log"
+	: >"$dir/s.daemon.log"
+	boot s
+	boot p
+	proxy_attach p || die "attach on the primary failed"
+	proxy_attach s || die "attach on the secondary failed"
+	daemon_start p
+	daemon_start s
+	wait_for 10 "the daemons at their QEMUs" proxies_ready || pair_fail
+	colo_start || pair_fail
+	wait_for 30 "COLO on both sides" in_colo || pair_fail
+	wait_for 30 "both guests' services" guest_ready || pair_fail
+}
+
+proxies_ready() {
+	proxy p status -j && proxy s status -j
+}
+
+# What a failed start leaves behind is the only trace of its reason.
+pair_fail() {
+	local f
+
+	for f in "$dir"/*.log "$dir"/*.console; do
+		[ -s "$f" ] || continue
+		echo "--- ${f##*/}:" >&2
+		tail -n 15 "$f" >&2
+	done
+	die "the pair did not come up"
+}
+
+# A child that ended may be a zombie until the shell looks, and kill -0 finds it.
+process_gone() {
+	[ ! -e "/proc/$1/stat" ] ||
+		[ "$(sed 's/.*) //; s/ .*//' "/proc/$1/stat")" = Z ]
+}
+
+# end_process PID [SIGNAL]: ends one process of ours, whatever it does. They
+# are disowned, or the shell would report each death that a test brings about.
+end_process() {
+	local pid=$1
+
+	kill -"${2:-TERM}" "$pid" 2>/dev/null || return 0
+	wait_for 5 "the end of process $pid" process_gone "$pid" && return
+	kill -KILL "$pid" 2>/dev/null || true
+}
+
+pair_down() {
+	local side pid
+
+	for pid in "${client_pids[@]}"; do
+		end_process "$pid"
+	done
+	client_pids=()
+	for side in p s; do
+		[ -z "${daemon_pid[$side]-}" ] ||
+			end_process "${daemon_pid[$side]}"
+		[ -z "${qemu_pid[$side]-}" ] ||
+			end_process "${qemu_pid[$side]}" KILL
+		unset "daemon_pid[$side]" "qemu_pid[$side]"
+		[ ! -d "/sys/fs/bpf/colo-bpf/$id-$side" ] ||
+			proxy "$side" detach >/dev/null ||
+			echo "warning: detach $id-$side failed" >&2
+	done
+	[ ! -e "/run/netns/$id-c" ] || net_mend
+}
+
+pair_end() {
+	local status=$? side
+
+	trap '' HUP INT TERM
+	trap - EXIT
+	pair_down
+	for side in c p s; do
+		[ ! -e "/run/netns/$id-$side" ] || ip netns del "$id-$side"
+	done
+	if [ -n "${KEEP-}" ]; then
+		echo "kept: $dir"
+	elif [ -n "$dir" ]; then
+		rm -rf "$dir"
+	fi
+	exit "$status"
+}
+
+# --- clients ----------------------------------------------------------------
+
+# client COMMAND...: runs in the client network, prints its JSON.
+client() {
+	on_host c "$build/tools/client" "$@"
+}
+
+# client_start NAME COMMAND...: in the background until client_stop; waits for
+# the first answers, so that what follows happens under load.
+client_start() {
+	local name=$1
+
+	shift
+	rm -f "$dir/$name.progress"
+	in_host c "$build/tools/client" "$@" --until-signal \
+		--progress "$dir/$name.progress" >"$dir/$name.json" &
+	client_pids+=($!)
+	echo "$!" >"$dir/$name.pid"
+	disown
+	wait_for 15 "first answers for client $name" client_past "$name" 0
+}
+
+# How many answers a client has had (written every 20 ms).
+client_answers() {
+	local n=
+
+	read -r n <"$dir/$1.progress" 2>/dev/null || true
+	echo "${n:-0}"
+}
+
+client_past() {
+	[ "$(client_answers "$1")" -gt "$2" ]
+}
+
+# The gap that the client reports is the longest one from here on.
+client_mark() {
+	kill -USR1 "$(<"$dir/$1.pid")"
+}
+
+# client_stop NAME: ends it in good order and prints its JSON.
+client_stop() {
+	local name=$1 pid
+
+	pid=$(<"$dir/$name.pid")
+	kill -TERM "$pid" 2>/dev/null || true
+	wait_for 40 "the end of client $name" process_gone "$pid" || return 1
+	cat "$dir/$name.json"
+}
+
+# --- deaths and disks -------------------------------------------------------
+
+# host_kill SIDE HOW: qemu: its QEMU crashes; processes: QEMU and daemon die,
+# and the kernel lives on with the programs in place; host: all of it is gone
+# at once and without a last word, so that no FIN or RST tells the other.
+host_kill() {
+	local side=$1 how=$2
+
+	if [ "$how" = host ]; then
+		on_host "$side" sh -c 'ip link set dev link down
+			ip link set dev port down'
+	fi
+	if [ "$how" != qemu ]; then
+		kill -KILL "${daemon_pid[$side]}"
+	fi
+	kill -KILL "${qemu_pid[$side]}"
+}
+
+# survivor_disk SIDE: ends the survivor and prints the image to look at.
+survivor_disk() {
+	local side=$1
+
+	qmp "$side" --quiet stop || return 1
+	# The secondary's disk is merged in the background after a failover.
+	wait_for 30 "the end of the merge of the secondary's disk" \
+		no_jobs "$side" || return 1
+	qmp "$side" --quiet quit || return 1
+	wait_for 10 "the survivor's end" process_gone "${qemu_pid[$side]}" ||
+		return 1
+	echo "$dir/$side.raw"
+}
+
+no_jobs() {
+	[ "$(qmp "$1" query-jobs)" = "[]" ]
+}
+
+# disk_check IMAGE FIRST COUNT: the file system is whole, and so is the log.
+disk_check() {
+	local image=$1 first=$2 count=$3
+
+	# The guest was not unmounted: its journal is replayed, as at any boot.
+	e2fsck -fy -E journal_only "$image" >"$dir/fsck.log" 2>&1
+	if ! e2fsck -fn "$image" >>"$dir/fsck.log" 2>&1; then
+		cat "$dir/fsck.log" >&2
+		return 1
+	fi
+	rm -f "$dir/append.log"
+	debugfs -R "dump /append.log $dir/append.log" "$image" 2>/dev/null
+	"$build/tools/client" check-log --file "$dir/append.log" \
+		--first "$first" --count "$count"
+}
