@@ -10,6 +10,17 @@
 
 #include "maps.h"
 
+/*
+ * For the verifier of 6.1, which keeps no lower bound through a mask: a length
+ * that is known to be 1 .. mask + 1 is shown to be so.
+ */
+#define BOUND(len, mask) do {			\
+	(len) -= 1;				\
+	asm volatile("" : "+r"(len));		\
+	(len) &= (mask);			\
+	(len) += 1;				\
+} while (0)
+
 #define CTX_DROP	TC_ACT_SHOT
 #define CTX_STACK	TC_ACT_OK
 #define CTX_STORE_FLAGS	(BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH)

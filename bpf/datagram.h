@@ -17,7 +17,7 @@ struct search {
 	__u32 found;
 };
 
-static long search_step(__u32 i, void *arg)
+static long search_step(__u32 step __unused, void *arg)
 {
 	struct search *s = arg;
 	struct colo_frame *fr = frame_at(s->at);
@@ -45,7 +45,7 @@ static __always_inline __u32 partner_of(struct colo_queue *q, __u32 mine,
 	return s.found ? s.at : COLO_NONE;
 }
 
-static long first_unmatched_step(__u32 i, void *arg)
+static long first_unmatched_step(__u32 step __unused, void *arg)
 {
 	struct search *s = arg;
 	struct colo_frame *fr = frame_at(s->at);
@@ -144,10 +144,7 @@ __noinline int datagram_carrier(struct __sk_buff *ctx, __u32 idx, __u32 ifindex)
 	    bpf_skb_change_tail(ctx, hdr_len + fr->data_len, 0))
 		return -1;
 	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
-	asm volatile("" : "+r"(hdr_len));
-	hdr_len &= 255;
-	if (!hdr_len)
-		return -1;
+	BOUND(hdr_len, 255);
 	if (ctx_store(ctx, 0, s->out, hdr_len))
 		return -1;
 	return ctx_send_copy(ctx, ifindex);

@@ -67,33 +67,33 @@ static __always_inline __u32 out_csum(struct scratch *s, __u32 off, __u32 n,
 {
 	asm volatile("" : "+r"(n));
 	n &= 60;
-	return bpf_csum_diff(NULL, 0, (__be32 *)(s->out + (off & 255)), n, sum);
+	return bpf_csum_diff(NULL, 0, (__be32 *)(s->out + in_hdr(off)), n, sum);
 }
 
-/* Sum of the pseudo-header of a frame with l4_len bytes of L4. */
-static __always_inline __u32 pseudo_csum(struct scratch *s,
-					 const struct colo_flow_key *k,
-					 __u32 l4_len)
+/* Sum of the pseudo-header of a held frame with l4_len bytes of L4. */
+__noinline __u32 pseudo_csum(__u32 idx, __u32 l4_len)
 {
-	__be32 *w = (__be32 *)s->pseudo;
-	const __be32 *src = (const __be32 *)k->saddr;
-	const __be32 *dst = (const __be32 *)k->daddr;
+	struct colo_frame *fr = frame_at(idx);
+	struct scratch *s = scratch_get();
+	__be32 *w;
 
-	__builtin_memcpy(s->pseudo, src, 16);
-	__builtin_memcpy(s->pseudo + 16, dst, 16);
+	if (!fr || !s)
+		return 0;
+	w = (__be32 *)s->pseudo;
+	__builtin_memcpy(s->pseudo, fr->key.saddr, 32);
 	w[8] = bpf_htonl(l4_len);
-	w[9] = bpf_htonl(k->proto);
+	w[9] = bpf_htonl(fr->key.proto);
 	return bpf_csum_diff(NULL, 0, w, 40, 0);
 }
 
 static __always_inline void out16(struct scratch *s, __u32 off, __u16 value)
 {
-	*(__be16 *)(s->out + (off & 255)) = bpf_htons(value);
+	*(__be16 *)(s->out + in_hdr(off)) = bpf_htons(value);
 }
 
 static __always_inline void out32(struct scratch *s, __u32 off, __u32 value)
 {
-	*(__be32 *)(s->out + (off & 255)) = bpf_htonl(value);
+	*(__be32 *)(s->out + in_hdr(off)) = bpf_htonl(value);
 }
 
 /* Length fields and the IPv4 header's checksum of scratch.out. */
@@ -110,81 +110,99 @@ static __always_inline void out_l3(struct scratch *s,
 	out16(s, l3 + 2, l4 - l3 + l4_len);
 	if (id_add)
 		out16(s, l3 + 4,
-		      bpf_ntohs(*(__be16 *)(s->out + ((l3 + 4) & 255))) +
+		      bpf_ntohs(*(__be16 *)(s->out + in_hdr(l3 + 4))) +
 		      id_add);
 	out16(s, l3 + 10, 0);
 	sum = out_csum(s, l3, l4 - l3, 0);
-	*(__be16 *)(s->out + ((l3 + 10) & 255)) = ~csum_fold(sum);
+	*(__be16 *)(s->out + in_hdr(l3 + 10)) = ~csum_fold(sum);
 }
 
-/* Put scratch.out and n bytes of the pool into the carrier and send its copy. */
-static __always_inline int out_send(struct __sk_buff *ctx, struct scratch *s,
-				    const struct colo_frame *fr, __u32 pool_off,
-				    __u32 n, __u32 how)
+/*
+ * Put scratch.out and n payload bytes of a held frame, from index `from`, into
+ * the carrier and send its copy. A function of its own: 6.1 allows 512 bytes
+ * of stack for a chain of calls.
+ */
+__noinline int out_send(struct __sk_buff *ctx, __u32 idx, __u32 from, __u32 n,
+			__u32 how)
 {
+	struct colo_frame *fr = frame_at(idx);
 	struct colo_session *ses = session_get();
-	__u32 hdr_len = fr->hdr_len;
+	struct scratch *s = scratch_get();
+	__u32 hdr_len;
 
+	if (!fr || !s || !ses)
+		return -1;
+	hdr_len = fr->hdr_len;
 	if (ctx->vlan_present)
 		bpf_skb_vlan_pop(ctx);
 	if (hdr_len < ETH_LEN || hdr_len > COLO_HDR_MAX)
 		return -1;
 	if (bpf_skb_change_tail(ctx, hdr_len + n, 0))
 		return -1;
-	asm volatile("" : "+r"(hdr_len));
-	hdr_len &= 255;
-	if (!hdr_len || ctx_store(ctx, 0, s->out, hdr_len))
+	BOUND(hdr_len, 255);
+	if (ctx_store(ctx, 0, s->out, hdr_len))
 		return -1;
-	if (n && pool_store(ctx, hdr_len, pool_off, n))
+	if (n && pool_store(ctx, fr->hdr_len, fr->data_off + from, n))
 		return -1;
 	if (fr->vlan_proto)
 		bpf_skb_vlan_push(ctx, fr->vlan_proto,
 				  bpf_ntohs(fr->vlan_tci));
 	if (how & HOW_LINK)
-		return link_send_copy(ctx, COLO_LINK_OUTPUT,
-				      ses ? ses->epoch : 0,
+		return link_send_copy(ctx, COLO_LINK_OUTPUT, ses->epoch,
 				      how >> HOW_IFINDEX);
 	return ctx_send_copy(ctx, how >> HOW_IFINDEX);
 }
 
 /*
- * One TCP segment of a held frame: n payload bytes from index at.
+ * The headers of one TCP segment of a held frame, with n payload bytes from
+ * index at, into scratch.out.
  */
-__noinline int emit_segment(struct __sk_buff *ctx, __u32 idx, __u32 at, __u32 n,
-			    __u32 how)
+__noinline int segment_headers(__u32 idx, __u32 at, __u32 n, __u32 how)
 {
 	struct colo_frame *fr = frame_at(idx);
 	struct scratch *s = scratch_get();
-	__u32 l4, l4_len, sum, urg, partial = how & HOW_PARTIAL;
+	__u32 l4, urg;
 
 	if (!fr || !s)
 		return -1;
 	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
 	l4 = fr->l4_off;
-	l4_len = fr->hdr_len - l4 + n;
-	out_l3(s, &fr->key, fr->l3_off, l4, l4_len,
+	out_l3(s, &fr->key, fr->l3_off, l4, fr->hdr_len - l4 + n,
 	       fr->gso_size ? at / fr->gso_size : 0);
 	if (at || !(fr->flags & COLO_FR_SYN))
 		out32(s, l4 + 4, fr->seq + !!(fr->flags & COLO_FR_SYN) + at);
 	if (!(how & HOW_LAST))
-		s->out[(l4 + 13) & 255] &= ~(TCP_FL_FIN | TCP_FL_PSH);
+		s->out[in_hdr(l4 + 13)] &= ~(TCP_FL_FIN | TCP_FL_PSH);
 	if (at && fr->flags & COLO_FR_URG) {
 		urg = fr->urg_ptr;
 		if (urg > at)
 			out16(s, l4 + 18, urg - at);
 		else
-			s->out[(l4 + 13) & 255] &= ~TCP_FL_URG;
+			s->out[in_hdr(l4 + 13)] &= ~TCP_FL_URG;
 	}
+	return 0;
+}
+
+/* The TCP checksum of what segment_headers() has made. */
+__noinline int segment_csum(__u32 idx, __u32 at, __u32 n, __u32 how)
+{
+	struct colo_frame *fr = frame_at(idx);
+	struct scratch *s = scratch_get();
+	__u32 l4, sum, partial = how & HOW_PARTIAL;
+
+	if (!fr || !s)
+		return -1;
+	l4 = fr->l4_off;
 	out16(s, l4 + 16, 0);
-	sum = pseudo_csum(s, &fr->key, l4_len);
+	sum = pseudo_csum(idx, fr->hdr_len - l4 + n);
 	if (!partial) {
 		sum = out_csum(s, l4, fr->hdr_len - l4, sum);
 		if (n)
 			sum = pool_csum(fr->data_off + at, n, sum);
 	}
-	*(__be16 *)(s->out + ((l4 + 16) & 255)) =
+	*(__be16 *)(s->out + in_hdr(l4 + 16)) =
 		partial ? csum_fold(sum) : ~csum_fold(sum);
-	return out_send(ctx, s, fr, fr->data_off + at, n, how);
+	return 0;
 }
 
 /*
@@ -195,7 +213,7 @@ __noinline int emit_range(struct __sk_buff *ctx, __u32 idx, __u32 from,
 			  __u32 to, __u32 how)
 {
 	struct colo_frame *fr = frame_at(idx);
-	__u32 syn, at, upto, n, seg, whole;
+	__u32 syn, at, upto, n, seg, whole, last;
 	int i, ret;
 
 	if (!fr)
@@ -216,8 +234,11 @@ __noinline int emit_range(struct __sk_buff *ctx, __u32 idx, __u32 from,
 		n = upto - at;
 		if (n > seg)
 			n = seg;
-		ret = emit_segment(ctx, idx, at, n,
-				   how | (whole && at + n == upto ? HOW_LAST : 0));
+		last = whole && at + n == upto ? HOW_LAST : 0;
+		if (segment_headers(idx, at, n, how | last) ||
+		    segment_csum(idx, at, n, how))
+			return -1;
+		ret = out_send(ctx, idx, at, n, how);
 		if (ret)
 			return ret;
 		COUNT(p_segments);
@@ -228,8 +249,8 @@ __noinline int emit_range(struct __sk_buff *ctx, __u32 idx, __u32 from,
 	return -1;
 }
 
-/* A held frame that is no TCP: one frame, as P sent it. */
-__noinline int emit_datagram(struct __sk_buff *ctx, __u32 idx, __u32 how)
+/* A held frame that is no TCP, as P sent it, for out_send(). */
+__noinline int datagram_headers(__u32 idx, __u32 how)
 {
 	struct colo_frame *fr = frame_at(idx);
 	struct scratch *s = scratch_get();
@@ -245,7 +266,7 @@ __noinline int emit_datagram(struct __sk_buff *ctx, __u32 idx, __u32 how)
 			return -1;
 		if (*(__be16 *)(at + 6)) {
 			*(__be16 *)(at + 6) = 0;
-			sum = pseudo_csum(s, &fr->key, fr->data_len);
+			sum = pseudo_csum(idx, fr->data_len);
 			if (how & HOW_PARTIAL) {
 				*(__be16 *)(at + 6) = csum_fold(sum);
 			} else {
@@ -255,7 +276,7 @@ __noinline int emit_datagram(struct __sk_buff *ctx, __u32 idx, __u32 how)
 			}
 		}
 	}
-	return out_send(ctx, s, fr, fr->data_off, fr->data_len, how);
+	return 0;
 }
 
 /*
@@ -274,17 +295,14 @@ __noinline int hdr_replace(struct __sk_buff *ctx)
 	p = &s->pkt;
 	l4 = p->l4_off;
 	hdr_len = p->hdr_len;
-	*(__be16 *)(s->out + ((l4 + 16) & 255)) =
-		*(__be16 *)(p->hdr + ((l4 + 16) & 255));
+	*(__be16 *)(s->out + in_hdr(l4 + 16)) =
+		*(__be16 *)(p->hdr + in_hdr(l4 + 16));
 	n = hdr_len - l4;
 	asm volatile("" : "+r"(n));
 	n &= 60;
-	diff = bpf_csum_diff((__be32 *)(p->hdr + (l4 & 255)), n,
-			     (__be32 *)(s->out + (l4 & 255)), n, 0);
-	asm volatile("" : "+r"(hdr_len));
-	hdr_len &= 255;
-	if (!hdr_len)
-		return -1;
+	diff = bpf_csum_diff((__be32 *)(p->hdr + in_hdr(l4)), n,
+			     (__be32 *)(s->out + in_hdr(l4)), n, 0);
+	BOUND(hdr_len, 255);
 	if (bpf_skb_store_bytes(ctx, 0, s->out, hdr_len, BPF_F_INVALIDATE_HASH))
 		return -1;
 	return bpf_l4_csum_replace(ctx, l4 + 16, 0, diff, 0);

@@ -71,10 +71,7 @@ __noinline int pool_load(struct __sk_buff *ctx, __u32 from, __u32 to, __u32 len)
 	if (len >= CHUNK)
 		return -1;
 	at = pool_at(to);
-	len -= 1;
-	asm volatile("" : "+r"(len));
-	len &= CHUNK - 1;
-	len += 1;
+	BOUND(len, CHUNK - 1);
 	return at ? ctx_load(ctx, from, at, len) : -1;
 }
 
@@ -100,10 +97,7 @@ __noinline int pool_store(struct __sk_buff *ctx, __u32 to, __u32 from,
 	if (len >= CHUNK)
 		return -1;
 	at = pool_at(from);
-	len -= 1;
-	asm volatile("" : "+r"(len));
-	len &= CHUNK - 1;
-	len += 1;
+	BOUND(len, CHUNK - 1);
 	return at ? ctx_store(ctx, to, at, len) : -1;
 }
 

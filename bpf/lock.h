@@ -19,7 +19,7 @@ struct lock_wait {
 	__u32 got;
 };
 
-static long lock_try(__u32 i, void *arg)
+static long lock_try(__u32 step __unused, void *arg)
 {
 	struct lock_wait *w = arg;
 

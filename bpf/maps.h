@@ -14,6 +14,8 @@
 #include <colo/abi.h>
 #include <colo/link.h>
 
+#define __unused	__attribute__((unused))
+
 #define HDR_SCRATCH	320	/* so that any offset below 256 can be read */
 
 /* Set by the loader: pool size - 1 (a power of two), entries of `frames`. */
@@ -134,6 +136,16 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
+
+/*
+ * An offset into a header scratch. The mask is opaque to the compiler, which
+ * else drops it where it knows the range and the verifier does not.
+ */
+static __always_inline __u32 in_hdr(__u32 off)
+{
+	asm volatile("" : "+r"(off));
+	return off & 255;
+}
 
 #define ZERO_KEY(map) \
 	({ __u32 _zero = 0; bpf_map_lookup_elem(&(map), &_zero); })

@@ -30,27 +30,27 @@ struct options {
 };
 
 /* One option; 1 at the end of the list. */
-static long option_step(__u32 i, void *arg)
+static long option_step(__u32 step __unused, void *arg)
 {
 	struct options *o = arg;
 	__u32 off = o->off, kind, len;
 
 	if (off + 1 > o->end || off > COLO_HDR_MAX)
 		return 1;
-	kind = o->s->out[off & 255];
+	kind = o->s->out[in_hdr(off)];
 	if (kind == TCPOPT_END)
 		return 1;
 	if (kind == TCPOPT_NOP) {
 		o->off = off + 1;
 		return 0;
 	}
-	len = o->s->out[(off + 1) & 255];
+	len = o->s->out[in_hdr(off + 1)];
 	if (len < 2 || off + len > o->end)
 		return 1;
 	if (kind == TCPOPT_MSS && len == 4)
-		o->mss = *(__u16 *)(o->s->out + ((off + 2) & 255));
+		o->mss = *(__u16 *)(o->s->out + in_hdr(off + 2));
 	else if (kind == TCPOPT_WSCALE && len == 3)
-		o->wscale = o->s->out[(off + 2) & 255];
+		o->wscale = o->s->out[in_hdr(off + 2)];
 	else if (kind == TCPOPT_TS && len == 10)
 		o->ts = off + 2;
 	else if (kind == TCPOPT_SACK) {

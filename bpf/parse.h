@@ -42,17 +42,17 @@ enum parse_result {
 
 static __always_inline __u8 hdr8(const struct packet *p, __u32 off)
 {
-	return p->hdr[off & 255];
+	return p->hdr[in_hdr(off)];
 }
 
 static __always_inline __u16 hdr16(const struct packet *p, __u32 off)
 {
-	return bpf_ntohs(*(const __be16 *)(p->hdr + (off & 255)));
+	return bpf_ntohs(*(const __be16 *)(p->hdr + in_hdr(off)));
 }
 
 static __always_inline __u32 hdr32(const struct packet *p, __u32 off)
 {
-	return bpf_ntohl(*(const __be32 *)(p->hdr + (off & 255)));
+	return bpf_ntohl(*(const __be32 *)(p->hdr + in_hdr(off)));
 }
 
 /* The addresses at src and dst, n bytes each, seen from the guest. */

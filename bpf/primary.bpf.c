@@ -425,7 +425,7 @@ int link_in(struct __sk_buff *ctx)
 /* --- run by the daemon --------------------------------------------------- */
 
 /* S's frames that came before the commit are S's frames of this epoch now. */
-static long early_step(__u32 i, void *arg)
+static long early_step(__u32 step __unused, void *arg)
 {
 	struct release *r = arg;
 	struct colo_flow *f = r->flow;
@@ -502,7 +502,7 @@ struct oldest {
 	__u64 ns;
 };
 
-static long oldest_step(__u32 i, void *arg)
+static long oldest_step(__u32 step __unused, void *arg)
 {
 	struct oldest *o = arg;
 	struct colo_frame *fr = frame_at(o->at);

@@ -106,7 +106,8 @@ static __always_inline int release_units(struct release *r, __u32 idx,
 		if (fr->flags & COLO_FR_TCP)
 			ret = emit_range(r->ctx, idx, from, to, how);
 		else
-			ret = emit_datagram(r->ctx, idx, how);
+			ret = datagram_headers(idx, how) ?:
+			      out_send(r->ctx, idx, 0, fr->data_len, how);
 		if (ret < 0)
 			return ret;
 	}
@@ -141,7 +142,7 @@ static __always_inline int ack_covered(const struct colo_flow *f, __u32 flags,
 }
 
 /* Frames without a new unit that S's ack has reached, in their order. */
-static long release_ackwait_step(__u32 i, void *arg)
+static long release_ackwait_step(__u32 step __unused, void *arg)
 {
 	struct release *r = arg;
 	struct colo_flow *f = r->flow;
@@ -161,7 +162,7 @@ static long release_ackwait_step(__u32 i, void *arg)
 }
 
 /* Vouched units at the head of the stream, as far as S's ack allows. */
-static long release_stream_step(__u32 i, void *arg)
+static long release_stream_step(__u32 step __unused, void *arg)
 {
 	struct release *r = arg;
 	struct colo_flow *f = r->flow;
@@ -190,7 +191,7 @@ static long release_stream_step(__u32 i, void *arg)
 	return 0;
 }
 
-static long release_datagram_step(__u32 i, void *arg)
+static long release_datagram_step(__u32 step __unused, void *arg)
 {
 	struct release *r = arg;
 	struct colo_flow *f = r->flow;
@@ -229,7 +230,7 @@ static __always_inline void release_datagrams(struct release *r)
  * All that is held, whatever was vouched for: what only a commit can release
  * is the oldest, then acks, then the rest in its order.
  */
-static long release_all_step(__u32 i, void *arg)
+static long release_all_step(__u32 step __unused, void *arg)
 {
 	struct release *r = arg;
 	struct colo_flow *f = r->flow;
@@ -259,7 +260,7 @@ struct drop {
 	__u32 end;
 };
 
-static long drop_step(__u32 i, void *arg)
+static long drop_step(__u32 step __unused, void *arg)
 {
 	struct drop *d = arg;
 	__u32 idx = d->queue->head;

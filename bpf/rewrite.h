@@ -64,7 +64,7 @@ static __always_inline struct colo_rewrite *rewrite_get(struct scratch *s,
 	return rewrite_find(key);
 }
 
-static long c_wait_drop_step(__u32 i, void *arg)
+static long c_wait_drop_step(__u32 step __unused, void *arg)
 {
 	struct colo_queue **q = arg;
 	__u32 idx = (*q)->head;
@@ -137,7 +137,7 @@ static __always_inline void rewrite_offset(struct colo_rewrite *f)
 
 static __always_inline __u32 get32(struct scratch *s, __u32 off)
 {
-	return bpf_ntohl(*(__be32 *)(s->out + (off & 255)));
+	return bpf_ntohl(*(__be32 *)(s->out + in_hdr(off)));
 }
 
 static __always_inline void options_of_out(struct options *o, struct scratch *s,
@@ -187,7 +187,7 @@ struct sack {
 	__u32 delta;
 };
 
-static long sack_step(__u32 i, void *arg)
+static long sack_step(__u32 step __unused, void *arg)
 {
 	struct sack *k = arg;
 
@@ -299,7 +299,7 @@ struct c_wait {
 	int how;
 };
 
-static long c_wait_send_step(__u32 i, void *arg)
+static long c_wait_send_step(__u32 step __unused, void *arg)
 {
 	struct c_wait *w = arg;
 	struct colo_rewrite *f = w->flow;

@@ -24,7 +24,7 @@ struct place {
 	__u32 seq;
 };
 
-static long place_step(__u32 i, void *arg)
+static long place_step(__u32 step __unused, void *arg)
 {
 	struct place *p = arg;
 	struct colo_frame *fr = frame_at(p->at);
@@ -157,7 +157,7 @@ static __always_inline void vouch(struct colo_flow *f, __u32 p0, __u32 from,
 }
 
 /* One step of the walk through both queues; 1 when there is nothing to do. */
-static long match_step(__u32 i, void *arg)
+static long match_step(__u32 step __unused, void *arg)
 {
 	struct match *m = arg;
 	struct colo_flow *f = m->flow;
@@ -211,7 +211,7 @@ static long match_step(__u32 i, void *arg)
 }
 
 /* S's frames at the head that have nothing left to vouch for. */
-static long match_clean_step(__u32 i, void *arg)
+static long match_clean_step(__u32 step __unused, void *arg)
 {
 	struct match *m = arg;
 	struct colo_frame *s = frame_at(m->flow->s_wait.head);
@@ -366,7 +366,7 @@ __noinline int carrier_send(struct __sk_buff *ctx, __u32 idx, __u32 ifindex)
 	out_l3(s, &fr->key, fr->l3_off, l4, p->hdr_len - l4 + p->data_len, 0);
 	out32(s, l4 + 4, p->seq);
 	if (p->end != fr->end)
-		s->out[(l4 + 13) & 255] &= ~(TCP_FL_FIN | TCP_FL_PSH);
+		s->out[in_hdr(l4 + 13)] &= ~(TCP_FL_FIN | TCP_FL_PSH);
 	if (hdr_replace(ctx))
 		return -1;
 	return ctx_send_copy(ctx, ifindex);
