@@ -22,26 +22,26 @@
 
 #include "proto.h"
 
-#define APPEND_LOG	"/disk/append.log"
-#define IN_MAX		4096
+#define APPEND_LOG "/disk/append.log"
+#define IN_MAX     4096
 
 struct conn {
 	int fd;
 	int port;
 	int listening;
-	int closing;		/* close when the answer is out */
+	int closing; /* close when the answer is out */
 
-	uint8_t in[IN_MAX];	/* the request, as far as it is here */
+	uint8_t in[IN_MAX]; /* the request, as far as it is here */
 	size_t in_len;
 
-	uint8_t head[256];	/* an answer is: head, body, tail */
+	uint8_t head[256]; /* an answer is: head, body, tail */
 	size_t head_len, head_done;
 	uint64_t body_len, body_done;
 	struct msg tail;
 	size_t tail_len, tail_done;
-	struct sum body_sum;	/* of what is out, for the tail of a download */
+	struct sum body_sum; /* of what is out, for the tail of a download */
 
-	uint64_t upload_left;	/* an upload takes the input while > 0 */
+	uint64_t upload_left; /* an upload takes the input while > 0 */
 	struct msg upload;
 };
 
@@ -57,7 +57,7 @@ static void die(const char *what)
 
 static void watch(struct conn *c, int op, uint32_t events)
 {
-	struct epoll_event ev = { .events = events, .data.ptr = c };
+	struct epoll_event ev = {.events = events, .data.ptr = c};
 
 	if (epoll_ctl(epfd, op, c->fd, &ev))
 		die("epoll_ctl");
@@ -78,8 +78,7 @@ static int answering(const struct conn *c)
 /* Returns the bytes written, 0 when the socket is full, -1 when it is dead. */
 static ssize_t put(struct conn *c, const void *data, size_t len, int more)
 {
-	ssize_t n = send(c->fd, data, len,
-			 MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0));
+	ssize_t n = send(c->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0));
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
@@ -109,8 +108,7 @@ static int answer(struct conn *c)
 	ssize_t n;
 
 	if (c->head_done < c->head_len) {
-		n = put(c, c->head + c->head_done, c->head_len - c->head_done,
-			c->body_len > 0);
+		n = put(c, c->head + c->head_done, c->head_len - c->head_done, c->body_len > 0);
 		if (n < 0)
 			return -1;
 		c->head_done += n;
@@ -125,16 +123,14 @@ static int answer(struct conn *c)
 		c->tail.data_sum = sum_end(&c->body_sum);
 		msg_seal(&c->tail);
 	}
-	n = put(c, (uint8_t *)&c->tail + c->tail_done,
-		c->tail_len - c->tail_done, 0);
+	n = put(c, (uint8_t *)&c->tail + c->tail_done, c->tail_len - c->tail_done, 0);
 	if (n < 0)
 		return -1;
 	c->tail_done += n;
 	return 0;
 }
 
-static void answer_begin(struct conn *c, const void *head, size_t head_len,
-			 uint64_t body_len)
+static void answer_begin(struct conn *c, const void *head, size_t head_len, uint64_t body_len)
 {
 	memcpy(c->head, head, head_len);
 	c->head_len = head_len;
@@ -160,8 +156,7 @@ static struct msg reply_to(int port, const struct msg *request)
 {
 	struct msg m = *request;
 
-	if (port == PORT_RANDOM &&
-	    getrandom(m.fill, sizeof(m.fill), 0) != sizeof(m.fill))
+	if (port == PORT_RANDOM && getrandom(m.fill, sizeof(m.fill), 0) != sizeof(m.fill))
 		die("getrandom");
 	if (port == PORT_APPEND)
 		append(request);
@@ -291,8 +286,7 @@ static int serve(struct conn *c)
 static int receive_upload(struct conn *c)
 {
 	static uint8_t bulk[256 * 1024];
-	size_t want = c->upload_left < sizeof(bulk) ? c->upload_left :
-						      sizeof(bulk);
+	size_t want = c->upload_left < sizeof(bulk) ? c->upload_left : sizeof(bulk);
 	ssize_t n = recv(c->fd, bulk, want, MSG_DONTWAIT);
 
 	if (n > 0)
@@ -306,8 +300,7 @@ static int receive(struct conn *c)
 
 	if (c->upload_left && !c->in_len)
 		return receive_upload(c);
-	n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len,
-		 MSG_DONTWAIT);
+	n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
 	if (n > 0)
 		c->in_len += n;
 	return n > 0 || (n < 0 && errno == EAGAIN) ? 0 : -1;
@@ -338,8 +331,7 @@ static void accept_all(const struct conn *listener)
 {
 	int one = 1, fd;
 
-	while ((fd = accept4(listener->fd, NULL, NULL,
-			     SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+	while ((fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		conn_new(fd, listener->port);
 	}
@@ -355,8 +347,8 @@ static void echo_datagrams(const struct conn *c)
 			(struct sockaddr *)&from, &from_len) == sizeof(m)) {
 		if (msg_ok(&m)) {
 			m = reply_to(PORT_UDP, &m);
-			sendto(c->fd, &m, sizeof(m), MSG_DONTWAIT,
-			       (struct sockaddr *)&from, from_len);
+			sendto(c->fd, &m, sizeof(m), MSG_DONTWAIT, (struct sockaddr *)&from,
+			       from_len);
 		}
 		from_len = sizeof(from);
 	}
@@ -383,8 +375,8 @@ static void serve_port(int type, int port)
 
 int main(void)
 {
-	static const int tcp_ports[] = { PORT_HTTP, PORT_RR,	 PORT_DOWN,
-					 PORT_UP,   PORT_RANDOM, PORT_APPEND };
+	static const int tcp_ports[] = {PORT_HTTP, PORT_RR,     PORT_DOWN,
+					PORT_UP,   PORT_RANDOM, PORT_APPEND};
 	struct epoll_event events[64];
 
 	signal(SIGPIPE, SIG_IGN);

@@ -15,25 +15,25 @@
 
 enum {
 	PORT_HTTP = 80,
-	PORT_RR = 7000,		/* message -> message and (size - 64) bytes */
-	PORT_DOWN = 7001,	/* message {size} -> size bytes, message */
-	PORT_UP = 7002,		/* message {size}, size bytes -> message */
-	PORT_RANDOM = 7003,	/* as PORT_RR, the answer's fill is random */
-	PORT_APPEND = 7004,	/* message -> on the disk, synced -> message */
-	PORT_UDP = 7005,	/* datagram message -> datagram message */
+	PORT_RR = 7000,     /* message -> message and (size - 64) bytes */
+	PORT_DOWN = 7001,   /* message {size} -> size bytes, message */
+	PORT_UP = 7002,     /* message {size}, size bytes -> message */
+	PORT_RANDOM = 7003, /* as PORT_RR, the answer's fill is random */
+	PORT_APPEND = 7004, /* message -> on the disk, synced -> message */
+	PORT_UDP = 7005,    /* datagram message -> datagram message */
 };
 
-#define MSG_MAGIC	0x434f4c4fu	/* "OLOC" on the wire */
-#define MSG_MAX_ANSWER	(64 * 1024)
+#define MSG_MAGIC      0x434f4c4fu /* "OLOC" on the wire */
+#define MSG_MAX_ANSWER (64 * 1024)
 
 struct msg {
 	uint32_t magic;
 	uint32_t reserved;
-	uint64_t number;	/* of the request; the answer repeats it */
-	uint64_t size;		/* bytes asked for, or that the peer counted */
-	uint64_t data_sum;	/* of the bytes beside the message */
+	uint64_t number;   /* of the request; the answer repeats it */
+	uint64_t size;     /* bytes asked for, or that the peer counted */
+	uint64_t data_sum; /* of the bytes beside the message */
 	uint8_t fill[24];
-	uint64_t sum;		/* of the 56 bytes above */
+	uint64_t sum; /* of the 56 bytes above */
 };
 
 _Static_assert(sizeof(struct msg) == 64, "the message is 64 bytes");
@@ -92,7 +92,7 @@ static inline uint64_t sum_end(const struct sum *s)
 
 static inline uint64_t sum_of(const void *data, size_t len)
 {
-	struct sum s = { 0 };
+	struct sum s = {0};
 
 	sum_add(&s, data, len);
 	return sum_end(&s);
@@ -106,8 +106,7 @@ static inline void msg_seal(struct msg *m)
 
 static inline int msg_ok(const struct msg *m)
 {
-	return m->magic == MSG_MAGIC &&
-	       m->sum == sum_of(m, offsetof(struct msg, sum));
+	return m->magic == MSG_MAGIC && m->sum == sum_of(m, offsetof(struct msg, sum));
 }
 
 /*
@@ -115,7 +114,7 @@ static inline int msg_ok(const struct msg *m)
  * The period is a prime, so that bytes that are moved by any frame or buffer
  * size show, and it is doubled in memory so that a run needs no wrapping.
  */
-#define PATTERN_PERIOD	65521u
+#define PATTERN_PERIOD 65521u
 
 static inline void pattern_fill(uint8_t *pattern)
 {

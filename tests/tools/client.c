@@ -20,7 +20,7 @@
 
 #include "client.h"
 
-#define PROGRESS_NS	(20 * 1000 * 1000ull)
+#define PROGRESS_NS (20 * 1000 * 1000ull)
 
 volatile sig_atomic_t stop_asked, mark_asked;
 
@@ -55,8 +55,8 @@ void run_pace(const struct run *r, uint64_t sent)
 	due = r->start_ns + (uint64_t)(sent * 1e9 / r->opt->rate);
 	until.tv_sec = due / 1000000000;
 	until.tv_nsec = due % 1000000000;
-	while (!stop_asked && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME,
-					      &until, NULL) == EINTR)
+	while (!stop_asked &&
+	       clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
 		;
 }
 
@@ -68,8 +68,7 @@ static void write_progress(struct run *r, uint64_t now)
 	if (r->progress_fd < 0 || now - r->progress_ns < PROGRESS_NS)
 		return;
 	r->progress_ns = now;
-	len = snprintf(text, sizeof(text), "%20llu\n",
-		       (unsigned long long)r->answers);
+	len = snprintf(text, sizeof(text), "%20llu\n", (unsigned long long)r->answers);
 	if (pwrite(r->progress_fd, text, len, 0) != len)
 		run_error(r, "%s: %s", r->opt->progress, strerror(errno));
 }
@@ -96,8 +95,8 @@ void run_answer(struct run *r, uint64_t sent_ns)
 
 	if (r->answers == r->latency_room) {
 		r->latency_room = r->latency_room ? 2 * r->latency_room : 65536;
-		r->latency_us = realloc(r->latency_us, r->latency_room *
-						       sizeof(*r->latency_us));
+		r->latency_us =
+			realloc(r->latency_us, r->latency_room * sizeof(*r->latency_us));
 		if (!r->latency_us) {
 			fprintf(stderr, "client: out of memory\n");
 			exit(2);
@@ -148,8 +147,8 @@ int run_connect(struct run *r, int port)
 		return run_error(r, "socket: %s", strerror(errno));
 	if (connect(fd, (struct sockaddr *)&to, sizeof(to))) {
 		if (!(stop_asked && errno == EINTR))
-			run_error(r, "connect to %s:%d: %s", r->opt->host,
-				  ntohs(to.sin_port), strerror(errno));
+			run_error(r, "connect to %s:%d: %s", r->opt->host, ntohs(to.sin_port),
+				  strerror(errno));
 		close(fd);
 		return -1;
 	}
@@ -170,8 +169,7 @@ int run_recv(struct run *r, int fd, void *data, size_t len)
 		} else if (n == 0) {
 			return run_error(r, "the guest closed the connection");
 		} else if (errno == EAGAIN) {
-			return run_error(r, "no answer within %.1f s",
-					 r->opt->timeout);
+			return run_error(r, "no answer within %.1f s", r->opt->timeout);
 		} else if (errno != EINTR) {
 			return run_error(r, "recv: %s", strerror(errno));
 		}
@@ -184,14 +182,12 @@ int run_send(struct run *r, int fd, const void *data, size_t len)
 	size_t done = 0;
 
 	while (done < len) {
-		ssize_t n = send(fd, (const uint8_t *)data + done, len - done,
-				 MSG_NOSIGNAL);
+		ssize_t n = send(fd, (const uint8_t *)data + done, len - done, MSG_NOSIGNAL);
 
 		if (n >= 0)
 			done += n;
 		else if (errno == EAGAIN)
-			return run_error(r, "nothing taken within %.1f s",
-					 r->opt->timeout);
+			return run_error(r, "nothing taken within %.1f s", r->opt->timeout);
 		else if (errno != EINTR)
 			return run_error(r, "send: %s", strerror(errno));
 	}
@@ -214,8 +210,7 @@ static void run_end(struct run *r)
 		r->gap_at_ns = r->last_ns;
 	}
 	if (r->answers)
-		qsort(r->latency_us, r->answers, sizeof(*r->latency_us),
-		      by_value);
+		qsort(r->latency_us, r->answers, sizeof(*r->latency_us), by_value);
 }
 
 static uint32_t percentile(const struct run *r, int percent)
@@ -238,18 +233,17 @@ static void run_print(const struct run *r)
 {
 	double seconds = (r->end_ns - r->start_ns) / 1e9;
 
-	printf("{\"test\":\"%s\",\"ok\":%s,\"requests\":%llu,\"errors\":%llu",
-	       r->name, r->errors ? "false" : "true",
-	       (unsigned long long)r->answers, (unsigned long long)r->errors);
-	printf(",\"seconds\":%.3f,\"rate\":%.1f,\"bytes\":%llu,\"MBps\":%.1f",
-	       seconds, r->answers / seconds, (unsigned long long)r->bytes,
-	       r->bytes / seconds / 1e6);
-	printf(",\"connects\":%llu,\"lost\":%llu",
-	       (unsigned long long)r->connects, (unsigned long long)r->lost);
+	printf("{\"test\":\"%s\",\"ok\":%s,\"requests\":%llu,\"errors\":%llu", r->name,
+	       r->errors ? "false" : "true", (unsigned long long)r->answers,
+	       (unsigned long long)r->errors);
+	printf(",\"seconds\":%.3f,\"rate\":%.1f,\"bytes\":%llu,\"MBps\":%.1f", seconds,
+	       r->answers / seconds, (unsigned long long)r->bytes, r->bytes / seconds / 1e6);
+	printf(",\"connects\":%llu,\"lost\":%llu", (unsigned long long)r->connects,
+	       (unsigned long long)r->lost);
 	printf(",\"p50_us\":%u,\"p99_us\":%u,\"max_us\":%u", percentile(r, 50),
 	       percentile(r, 99), percentile(r, 100));
-	printf(",\"gap_ms\":%.1f,\"gap_at_ms\":%.1f,\"error\":",
-	       r->gap_ns / 1e6, (r->gap_at_ns - r->start_ns) / 1e6);
+	printf(",\"gap_ms\":%.1f,\"gap_at_ms\":%.1f,\"error\":", r->gap_ns / 1e6,
+	       (r->gap_at_ns - r->start_ns) / 1e6);
 	print_string(r->error);
 	printf("}\n");
 }
@@ -258,40 +252,31 @@ static const struct command {
 	const char *name, *help;
 	void (*work)(struct run *r);
 } commands[] = {
-	{ "rr", "messages over one connection", work_rr },
-	{ "random", "as rr, each answer holds random bytes", work_random },
-	{ "append", "as rr, each is on the disk first", work_append },
-	{ "udp", "as rr, in datagrams", work_udp },
-	{ "http", "GET, a connection each or --keepalive", work_http },
-	{ "down", "downloads of --size bytes", work_down },
-	{ "up", "uploads of --size bytes", work_up },
-	{ "check-log", "--file holds requests --first..+--count",
-	  work_check_log },
+	{"rr", "messages over one connection", work_rr},
+	{"random", "as rr, each answer holds random bytes", work_random},
+	{"append", "as rr, each is on the disk first", work_append},
+	{"udp", "as rr, in datagrams", work_udp},
+	{"http", "GET, a connection each or --keepalive", work_http},
+	{"down", "downloads of --size bytes", work_down},
+	{"up", "uploads of --size bytes", work_up},
+	{"check-log", "--file holds requests --first..+--count", work_check_log},
 };
 
 static const struct option long_options[] = {
-	{ "host", required_argument, NULL, 'h' },
-	{ "port", required_argument, NULL, 'p' },
-	{ "count", required_argument, NULL, 'n' },
-	{ "seconds", required_argument, NULL, 's' },
-	{ "until-signal", no_argument, NULL, 'u' },
-	{ "timeout", required_argument, NULL, 't' },
-	{ "size", required_argument, NULL, 'S' },
-	{ "window", required_argument, NULL, 'w' },
-	{ "first", required_argument, NULL, 'f' },
-	{ "rate", required_argument, NULL, 'r' },
-	{ "keepalive", no_argument, NULL, 'k' },
-	{ "progress", required_argument, NULL, 'P' },
-	{ "file", required_argument, NULL, 'F' },
-	{ NULL, 0, NULL, 0 },
+	{"host", required_argument, NULL, 'h'},   {"port", required_argument, NULL, 'p'},
+	{"count", required_argument, NULL, 'n'},  {"seconds", required_argument, NULL, 's'},
+	{"until-signal", no_argument, NULL, 'u'}, {"timeout", required_argument, NULL, 't'},
+	{"size", required_argument, NULL, 'S'},   {"window", required_argument, NULL, 'w'},
+	{"first", required_argument, NULL, 'f'},  {"rate", required_argument, NULL, 'r'},
+	{"keepalive", no_argument, NULL, 'k'},    {"progress", required_argument, NULL, 'P'},
+	{"file", required_argument, NULL, 'F'},   {NULL, 0, NULL, 0},
 };
 
 static int usage(void)
 {
 	fprintf(stderr, "usage: client COMMAND [--OPTION [VALUE]]...\n\n");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
-		fprintf(stderr, "  %-10s %s\n", commands[i].name,
-			commands[i].help);
+		fprintf(stderr, "  %-10s %s\n", commands[i].name, commands[i].help);
 	fprintf(stderr, "\noptions:");
 	for (const struct option *o = long_options; o->name; o++)
 		fprintf(stderr, " --%s%s", o->name, o->has_arg ? " X" : "");
@@ -305,20 +290,47 @@ static int parse(struct options *o, int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		switch (c) {
-		case 'h': o->host = optarg; break;
-		case 'p': o->port = atoi(optarg); break;
-		case 'n': o->count = strtoull(optarg, NULL, 0); break;
-		case 's': o->seconds = atof(optarg); break;
-		case 'u': o->until_signal = 1; break;
-		case 't': o->timeout = atof(optarg); break;
-		case 'S': o->size = strtoull(optarg, NULL, 0); break;
-		case 'w': o->window = atoi(optarg); break;
-		case 'f': o->first = strtoull(optarg, NULL, 0); break;
-		case 'r': o->rate = atof(optarg); break;
-		case 'k': o->keepalive = 1; break;
-		case 'P': o->progress = optarg; break;
-		case 'F': o->check_file = optarg; break;
-		default: return -1;
+		case 'h':
+			o->host = optarg;
+			break;
+		case 'p':
+			o->port = atoi(optarg);
+			break;
+		case 'n':
+			o->count = strtoull(optarg, NULL, 0);
+			break;
+		case 's':
+			o->seconds = atof(optarg);
+			break;
+		case 'u':
+			o->until_signal = 1;
+			break;
+		case 't':
+			o->timeout = atof(optarg);
+			break;
+		case 'S':
+			o->size = strtoull(optarg, NULL, 0);
+			break;
+		case 'w':
+			o->window = atoi(optarg);
+			break;
+		case 'f':
+			o->first = strtoull(optarg, NULL, 0);
+			break;
+		case 'r':
+			o->rate = atof(optarg);
+			break;
+		case 'k':
+			o->keepalive = 1;
+			break;
+		case 'P':
+			o->progress = optarg;
+			break;
+		case 'F':
+			o->check_file = optarg;
+			break;
+		default:
+			return -1;
 		}
 	}
 	if (!o->count && !o->seconds && !o->until_signal)
@@ -336,19 +348,17 @@ static void on_signal(int sig)
 
 static int run_command(const struct command *command, const struct options *o)
 {
-	struct run r = { .opt = o, .name = command->name, .progress_fd = -1 };
+	struct run r = {.opt = o, .name = command->name, .progress_fd = -1};
 	/* No SA_RESTART: a wait ends, and its loop looks at the flags. */
-	struct sigaction act = { .sa_handler = on_signal };
+	struct sigaction act = {.sa_handler = on_signal};
 
 	sigaction(SIGTERM, &act, NULL);
 	sigaction(SIGINT, &act, NULL);
 	sigaction(SIGUSR1, &act, NULL);
 	if (o->progress) {
-		r.progress_fd = open(o->progress,
-				     O_WRONLY | O_CREAT | O_TRUNC, 0644);
+		r.progress_fd = open(o->progress, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 		if (r.progress_fd < 0) {
-			fprintf(stderr, "client: %s: %s\n", o->progress,
-				strerror(errno));
+			fprintf(stderr, "client: %s: %s\n", o->progress, strerror(errno));
 			return 2;
 		}
 	}

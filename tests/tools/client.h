@@ -11,18 +11,18 @@
 
 struct options {
 	const char *host;
-	int port;		/* 0: the service's own */
-	uint64_t count;		/* stop after so many requests; 0: no limit */
-	double seconds;		/* stop after so long; 0: no limit */
-	int until_signal;	/* neither limit holds, SIGTERM ends the run */
-	double timeout;		/* seconds to wait for one answer */
-	uint64_t size;		/* bytes of an answer, or of a transfer */
-	unsigned int window;	/* requests that may be under way at once */
-	uint64_t first;		/* number of the first request */
-	double rate;		/* requests a second; 0: as many as go */
-	int keepalive;		/* http: one connection for all requests */
-	const char *progress;	/* a file that counts the answers so far */
-	const char *check_file;	/* check-log: the file to look at */
+	int port;               /* 0: the service's own */
+	uint64_t count;         /* stop after so many requests; 0: no limit */
+	double seconds;         /* stop after so long; 0: no limit */
+	int until_signal;       /* neither limit holds, SIGTERM ends the run */
+	double timeout;         /* seconds to wait for one answer */
+	uint64_t size;          /* bytes of an answer, or of a transfer */
+	unsigned int window;    /* requests that may be under way at once */
+	uint64_t first;         /* number of the first request */
+	double rate;            /* requests a second; 0: as many as go */
+	int keepalive;          /* http: one connection for all requests */
+	const char *progress;   /* a file that counts the answers so far */
+	const char *check_file; /* check-log: the file to look at */
 };
 
 /* One run: what was counted, and when the last answer came. */
@@ -34,16 +34,16 @@ struct run {
 	uint64_t errors;
 	uint64_t bytes;
 	uint64_t connects;
-	uint64_t lost;		/* datagrams without an answer */
-	char error[256];	/* the first error */
+	uint64_t lost;   /* datagrams without an answer */
+	char error[256]; /* the first error */
 
 	uint64_t start_ns;
-	uint64_t last_ns;	/* of the last answer, or of the start */
-	uint64_t gap_ns;	/* the longest time without an answer */
-	uint64_t gap_at_ns;	/* and when it began */
+	uint64_t last_ns;   /* of the last answer, or of the start */
+	uint64_t gap_ns;    /* the longest time without an answer */
+	uint64_t gap_at_ns; /* and when it began */
 	uint64_t end_ns;
 
-	uint32_t *latency_us;	/* one an answer */
+	uint32_t *latency_us; /* one an answer */
 	size_t latency_room;
 
 	int progress_fd;
@@ -63,8 +63,7 @@ void run_answer(struct run *r, uint64_t sent_ns);
 /* Something came that is not yet an answer: the peer is alive. */
 void run_alive(struct run *r);
 /* Counts an error; the first one's text is kept. Returns -1. */
-int run_error(struct run *r, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+int run_error(struct run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Connects within --timeout; returns the socket, or -1 (counted). */
 int run_connect(struct run *r, int port);

@@ -35,8 +35,8 @@ struct qmp {
 	double timeout;
 	int oob, quiet;
 	const char *match;
-	json_t *events;		/* those that nobody waited for yet */
-	char *in;		/* what was read and is not yet a line */
+	json_t *events; /* those that nobody waited for yet */
+	char *in;       /* what was read and is not yet a line */
 	size_t in_len, in_room;
 };
 
@@ -60,7 +60,7 @@ static void print(const struct qmp *q, const json_t *value)
 /* QEMU makes the socket some time after its start: try until the bound. */
 static int qmp_connect(struct qmp *q)
 {
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
 	double until = now() + q->timeout;
 
 	if (strlen(q->path) >= sizeof(to.sun_path)) {
@@ -70,10 +70,8 @@ static int qmp_connect(struct qmp *q)
 	strcpy(to.sun_path, q->path);
 	q->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	while (connect(q->fd, (struct sockaddr *)&to, sizeof(to))) {
-		if ((errno != ENOENT && errno != ECONNREFUSED) ||
-		    now() >= until) {
-			fprintf(stderr, "qmp: %s: %s\n", q->path,
-				strerror(errno));
+		if ((errno != ENOENT && errno != ECONNREFUSED) || now() >= until) {
+			fprintf(stderr, "qmp: %s: %s\n", q->path, strerror(errno));
 			return -1;
 		}
 		poll(NULL, 0, 20);
@@ -83,13 +81,13 @@ static int qmp_connect(struct qmp *q)
 
 static int fill(struct qmp *q, double until, const char *what)
 {
-	struct pollfd p = { .fd = q->fd, .events = POLLIN };
+	struct pollfd p = {.fd = q->fd, .events = POLLIN};
 	int left_ms = (until - now()) * 1000;
 	ssize_t n;
 
 	if (left_ms < 0 || poll(&p, 1, left_ms) == 0) {
-		fprintf(stderr, "qmp: %s: %s did not come within %g s\n",
-			q->path, what, q->timeout);
+		fprintf(stderr, "qmp: %s: %s did not come within %g s\n", q->path, what,
+			q->timeout);
 		return -1;
 	}
 	if (q->in_room - q->in_len < 4096) {
@@ -138,8 +136,7 @@ static int send_object(struct qmp *q, json_t *object)
 		ssize_t n = send(q->fd, text + done, len - done, MSG_NOSIGNAL);
 
 		if (n < 0) {
-			fprintf(stderr, "qmp: %s: %s\n", q->path,
-				strerror(errno));
+			fprintf(stderr, "qmp: %s: %s\n", q->path, strerror(errno));
 			rc = -1;
 			break;
 		}
@@ -155,8 +152,7 @@ static json_t *execute(struct qmp *q, const char *name, json_t *arguments)
 	json_t *command = json_object(), *answer, *value = NULL;
 	double until = now() + q->timeout;
 
-	json_object_set_new(command, q->oob ? "exec-oob" : "execute",
-			    json_string(name));
+	json_object_set_new(command, q->oob ? "exec-oob" : "execute", json_string(name));
 	json_object_set_new(command, "id", json_integer(1));
 	if (arguments)
 		json_object_set(command, "arguments", arguments);
@@ -168,8 +164,7 @@ static json_t *execute(struct qmp *q, const char *name, json_t *arguments)
 		value = json_incref(json_object_get(answer, "return"));
 		if (error)
 			fprintf(stderr, "qmp: %s: %s: %s\n", q->path, name,
-				json_string_value(
-					json_object_get(error, "desc")));
+				json_string_value(json_object_get(error, "desc")));
 		else if (json_object_get(answer, "event"))
 			json_array_append(q->events, answer);
 		json_decref(answer);
@@ -221,10 +216,8 @@ static int reads_like(const json_t *data, const char *match)
 	if (json_is_string(value))
 		return !strcmp(json_string_value(value), want + 1);
 	if (json_is_boolean(value))
-		return !strcmp(json_is_true(value) ? "true" : "false",
-			       want + 1);
-	snprintf(text, sizeof(text), "%lld",
-		 (long long)json_integer_value(value));
+		return !strcmp(json_is_true(value) ? "true" : "false", want + 1);
+	snprintf(text, sizeof(text), "%lld", (long long)json_integer_value(value));
 	return json_is_integer(value) && !strcmp(text, want + 1);
 }
 
@@ -233,8 +226,7 @@ static int is_event(const struct qmp *q, const json_t *event, const char *name)
 	const char *is = json_string_value(json_object_get(event, "event"));
 
 	return is && !strcmp(is, name) &&
-	       (!q->match ||
-		reads_like(json_object_get(event, "data"), q->match));
+	       (!q->match || reads_like(json_object_get(event, "data"), q->match));
 }
 
 static int wait_event(struct qmp *q, const char *name)
@@ -290,10 +282,9 @@ static int run_hmp(struct qmp *q, const char *line)
 
 static int usage(void)
 {
-	fprintf(stderr,
-		"usage: qmp SOCKET [--timeout S] [--oob] [--quiet]\n"
-		"           { COMMAND ['{ARGUMENTS}'] | --hmp 'LINE' |\n"
-		"             [--match KEY=VALUE] --wait-event NAME } ...\n");
+	fprintf(stderr, "usage: qmp SOCKET [--timeout S] [--oob] [--quiet]\n"
+			"           { COMMAND ['{ARGUMENTS}'] | --hmp 'LINE' |\n"
+			"             [--match KEY=VALUE] --wait-event NAME } ...\n");
 	return 2;
 }
 
@@ -331,8 +322,7 @@ static int step(struct qmp *q, int argc, char **argv, int *i)
 	if (*i < argc && argv[*i][0] == '{') {
 		arguments = json_loads(argv[(*i)++], 0, &error);
 		if (!arguments) {
-			fprintf(stderr, "qmp: arguments of %s: %s\n", word,
-				error.text);
+			fprintf(stderr, "qmp: arguments of %s: %s\n", word, error.text);
 			return 2;
 		}
 	}
@@ -354,7 +344,7 @@ static void find_timeout(struct qmp *q, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct qmp q = { .timeout = 10, .events = json_array() };
+	struct qmp q = {.timeout = 10, .events = json_array()};
 	int rc = 0, i = 2;
 
 	if (argc < 3)

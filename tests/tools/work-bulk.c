@@ -7,7 +7,7 @@
 
 #include "client.h"
 
-#define DEFAULT_SIZE	(100 * 1000 * 1000ull)
+#define DEFAULT_SIZE (100 * 1000 * 1000ull)
 
 static uint8_t pattern[2 * PATTERN_PERIOD];
 
@@ -27,12 +27,10 @@ static ssize_t receive_part(struct run *r, int fd, uint64_t done, uint64_t left,
 	if (n < 0 && errno == EINTR)
 		return 0;
 	if (n <= 0)
-		return run_error(r, "after %llu bytes: %s",
-				 (unsigned long long)done,
+		return run_error(r, "after %llu bytes: %s", (unsigned long long)done,
 				 n ? strerror(errno) : "closed by the guest");
 	if (memcmp(bulk, pattern + done % PATTERN_PERIOD, n))
-		return run_error(r, "other bytes at %llu..%llu",
-				 (unsigned long long)done,
+		return run_error(r, "other bytes at %llu..%llu", (unsigned long long)done,
 				 (unsigned long long)(done + n - 1));
 	sum_add(sum, bulk, n);
 	r->bytes += n;
@@ -40,12 +38,10 @@ static ssize_t receive_part(struct run *r, int fd, uint64_t done, uint64_t left,
 	return n;
 }
 
-static int check_sum(struct run *r, const struct msg *m, uint64_t number,
-		     uint64_t sum)
+static int check_sum(struct run *r, const struct msg *m, uint64_t number, uint64_t sum)
 {
 	if (!msg_ok(m) || m->number != number)
-		return run_error(r, "transfer %llu: no valid end",
-				 (unsigned long long)number);
+		return run_error(r, "transfer %llu: no valid end", (unsigned long long)number);
 	if (m->data_sum != sum)
 		return run_error(r, "transfer %llu: checksums differ",
 				 (unsigned long long)number);
@@ -55,8 +51,8 @@ static int check_sum(struct run *r, const struct msg *m, uint64_t number,
 static int download(struct run *r, int fd, uint64_t number)
 {
 	uint64_t size = transfer_size(r), done = 0;
-	struct msg m = { .number = number, .size = size };
-	struct sum sum = { 0 };
+	struct msg m = {.number = number, .size = size};
+	struct sum sum = {0};
 
 	msg_seal(&m);
 	if (run_send(r, fd, &m, sizeof(m)))
@@ -76,16 +72,15 @@ static int download(struct run *r, int fd, uint64_t number)
 static int upload(struct run *r, int fd, uint64_t number)
 {
 	uint64_t size = transfer_size(r), done = 0;
-	struct msg m = { .number = number, .size = size };
-	struct sum sum = { 0 };
+	struct msg m = {.number = number, .size = size};
+	struct sum sum = {0};
 
 	msg_seal(&m);
 	if (run_send(r, fd, &m, sizeof(m)))
 		return -1;
 	while (done < size) {
 		const uint8_t *at = pattern + done % PATTERN_PERIOD;
-		size_t part = size - done < PATTERN_PERIOD ? size - done :
-							     PATTERN_PERIOD;
+		size_t part = size - done < PATTERN_PERIOD ? size - done : PATTERN_PERIOD;
 
 		if (run_send(r, fd, at, part))
 			return -1;
@@ -99,8 +94,7 @@ static int upload(struct run *r, int fd, uint64_t number)
 	return check_sum(r, &m, number, sum_end(&sum));
 }
 
-static void transfers(struct run *r, int port,
-		      int (*transfer)(struct run *, int, uint64_t))
+static void transfers(struct run *r, int port, int (*transfer)(struct run *, int, uint64_t))
 {
 	int fd = run_connect(r, port);
 

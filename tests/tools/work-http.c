@@ -8,7 +8,7 @@
 
 #include "client.h"
 
-#define DEFAULT_SIZE	1000u
+#define DEFAULT_SIZE 1000u
 
 static uint8_t pattern[2 * PATTERN_PERIOD];
 
@@ -47,11 +47,10 @@ static int check_head(struct run *r, char *head, size_t len, uint64_t size)
 		 "HTTP/1.1 200 OK\r\nServer: guestd\r\n"
 		 "Content-Type: application/octet-stream\r\n"
 		 "Content-Length: %llu\r\nConnection: %s\r\n\r\n",
-		 (unsigned long long)size,
-		 r->opt->keepalive ? "keep-alive" : "close");
+		 (unsigned long long)size, r->opt->keepalive ? "keep-alive" : "close");
 	if (len != strlen(want) || memcmp(head, want, len))
-		return run_error(r, "unexpected HTTP header: %.*s",
-				 (int)(len < 60 ? len : 60), head);
+		return run_error(r, "unexpected HTTP header: %.*s", (int)(len < 60 ? len : 60),
+				 head);
 	return 0;
 }
 
@@ -60,8 +59,7 @@ static int check_body(struct run *r, int fd, uint64_t size)
 	static uint8_t bulk[PATTERN_PERIOD];
 
 	for (uint64_t done = 0; done < size;) {
-		size_t part = size - done < sizeof(bulk) ? size - done :
-							   sizeof(bulk);
+		size_t part = size - done < sizeof(bulk) ? size - done : sizeof(bulk);
 
 		if (run_recv(r, fd, bulk, part))
 			return -1;
@@ -89,16 +87,14 @@ static int get(struct run *r, int fd, uint64_t size)
 {
 	char text[256], head[1024];
 	ssize_t head_len;
-	int len = snprintf(text, sizeof(text),
-			   "GET /%llu HTTP/1.1\r\nHost: guest\r\n%s\r\n",
+	int len = snprintf(text, sizeof(text), "GET /%llu HTTP/1.1\r\nHost: guest\r\n%s\r\n",
 			   (unsigned long long)size,
 			   r->opt->keepalive ? "" : "Connection: close\r\n");
 
 	if (run_send(r, fd, text, len))
 		return -1;
 	head_len = receive_head(r, fd, head, sizeof(head));
-	if (head_len < 0 || check_head(r, head, head_len, size) ||
-	    check_body(r, fd, size))
+	if (head_len < 0 || check_head(r, head, head_len, size) || check_body(r, fd, size))
 		return -1;
 	return r->opt->keepalive ? 0 : check_close(r, fd);
 }

@@ -11,7 +11,7 @@ static uint8_t pattern[2 * PATTERN_PERIOD];
 
 static struct msg request(uint64_t number, uint64_t size)
 {
-	struct msg m = { .number = number, .size = size };
+	struct msg m = {.number = number, .size = size};
 
 	/* Bytes that differ from request to request, and are known. */
 	for (size_t i = 0; i < sizeof(m.fill); i++)
@@ -21,41 +21,35 @@ static struct msg request(uint64_t number, uint64_t size)
 }
 
 /* Is m the answer to request `number`, and nothing but it? */
-static int check_answer(struct run *r, const struct msg *m, uint64_t number,
-			uint64_t size, int random)
+static int check_answer(struct run *r, const struct msg *m, uint64_t number, uint64_t size,
+			int random)
 {
 	struct msg want = request(number, size);
 
 	if (!msg_ok(m))
-		return run_error(r, "answer %llu: wrong checksum",
-				 (unsigned long long)number);
+		return run_error(r, "answer %llu: wrong checksum", (unsigned long long)number);
 	if (m->number != number)
 		return run_error(r, "answer %llu where %llu was due",
-				 (unsigned long long)m->number,
-				 (unsigned long long)number);
+				 (unsigned long long)m->number, (unsigned long long)number);
 	want.reserved = 1;
 	if (random)
 		memcpy(want.fill, m->fill, sizeof(want.fill));
 	msg_seal(&want);
 	if (memcmp(m, &want, sizeof(want)))
-		return run_error(r, "answer %llu: altered",
-				 (unsigned long long)number);
+		return run_error(r, "answer %llu: altered", (unsigned long long)number);
 	return 0;
 }
 
-static int receive_answer(struct run *r, int fd, uint64_t number, uint64_t size,
-			  int random)
+static int receive_answer(struct run *r, int fd, uint64_t number, uint64_t size, int random)
 {
 	static uint8_t body[MSG_MAX_ANSWER];
 	struct msg m;
 
-	if (run_recv(r, fd, &m, sizeof(m)) ||
-	    check_answer(r, &m, number, size, random) ||
+	if (run_recv(r, fd, &m, sizeof(m)) || check_answer(r, &m, number, size, random) ||
 	    run_recv(r, fd, body, size - sizeof(m)))
 		return -1;
 	if (memcmp(body, pattern, size - sizeof(m)))
-		return run_error(r, "answer %llu: altered body",
-				 (unsigned long long)number);
+		return run_error(r, "answer %llu: altered body", (unsigned long long)number);
 	return 0;
 }
 
@@ -63,8 +57,7 @@ static int receive_answer(struct run *r, int fd, uint64_t number, uint64_t size,
 static void stream(struct run *r, int port, int random)
 {
 	const struct options *o = r->opt;
-	uint64_t size = o->size > sizeof(struct msg) ? o->size :
-						       sizeof(struct msg);
+	uint64_t size = o->size > sizeof(struct msg) ? o->size : sizeof(struct msg);
 	uint64_t *sent_ns = calloc(o->window, sizeof(*sent_ns));
 	uint64_t sent = 0;
 	int fd;
@@ -139,8 +132,7 @@ void work_udp(struct run *r)
 			/* The late answer of one that was counted as lost. */
 			r->lost--;
 			continue;
-		} else if (!check_answer(r, &m, r->opt->first + sent,
-					 sizeof(m), 0)) {
+		} else if (!check_answer(r, &m, r->opt->first + sent, sizeof(m), 0)) {
 			run_answer(r, sent_ns);
 		}
 		sent++;
@@ -162,8 +154,7 @@ void work_check_log(struct run *r)
 	FILE *f = o->check_file ? fopen(o->check_file, "rb") : NULL;
 
 	if (!f) {
-		run_error(r, "cannot read %s",
-			  o->check_file ? o->check_file : "(no --file)");
+		run_error(r, "cannot read %s", o->check_file ? o->check_file : "(no --file)");
 		return;
 	}
 	while (!r->errors && fread(&m, sizeof(m), 1, f) == 1) {
@@ -177,6 +168,5 @@ void work_check_log(struct run *r)
 	fclose(f);
 	if (!r->errors && records < o->count)
 		run_error(r, "%llu records, %llu were acknowledged",
-			  (unsigned long long)records,
-			  (unsigned long long)o->count);
+			  (unsigned long long)records, (unsigned long long)o->count);
 }

@@ -371,12 +371,16 @@ pair_up() {
 	wait_for 30 "both guests' services" guest_ready || pair_fail
 }
 
-proxies_ready() {
-	proxy p status -j && proxy s status -j
+proxy_ready() {
+	proxy "$1" status -j
 }
 
-# What a failed start leaves behind is the only trace of its reason.
-pair_fail() {
+proxies_ready() {
+	proxy_ready p && proxy_ready s
+}
+
+# What a failure leaves behind is the only trace of its reason.
+show_logs() {
 	local f
 
 	for f in "$dir"/*.log "$dir"/*.console; do
@@ -384,6 +388,10 @@ pair_fail() {
 		echo "--- ${f##*/}:" >&2
 		tail -n 15 "$f" >&2
 	done
+}
+
+pair_fail() {
+	show_logs
 	die "the pair did not come up"
 }
 
@@ -423,11 +431,10 @@ pair_down() {
 	[ ! -e "/run/netns/$id-c" ] || net_mend
 }
 
-pair_end() {
-	local status=$? side
+# All that pair_begin made; it may be called again, and at any point.
+pair_clean() {
+	local side
 
-	trap '' HUP INT TERM
-	trap - EXIT
 	pair_down
 	for side in c p s; do
 		[ ! -e "/run/netns/$id-$side" ] || ip netns del "$id-$side"
@@ -437,6 +444,14 @@ pair_end() {
 	elif [ -n "$dir" ]; then
 		rm -rf "$dir"
 	fi
+}
+
+pair_end() {
+	local status=$?
+
+	trap '' HUP INT TERM
+	trap - EXIT
+	pair_clean
 	exit "$status"
 }
 
@@ -539,4 +554,44 @@ disk_check() {
 	debugfs -R "dump /append.log $dir/append.log" "$image" 2>/dev/null
 	"$build/tools/client" check-log --file "$dir/append.log" \
 		--first "$first" --count "$count"
+}
+
+# --- what was measured ------------------------------------------------------
+
+# counter SIDE NAME...: the sum of counters of `colo-bpf stats`.
+counter() {
+	local side=$1 names
+
+	shift
+	names=$(printf '"%s",' "$@")
+	proxy "$side" stats -j | jq "[.. | objects | to_entries[] |
+		select(.key | IN(${names%,})) | .value | numbers] | add // 0"
+}
+
+# Checkpoints that were asked for because the two guests' answers differed, or
+# because the proxy could not tell.
+requests() {
+	counter p req_payload req_length req_flags req_timeout req_queue_full \
+		req_flow_full req_pool_full req_link_gap req_malformed \
+		req_untranslatable
+}
+
+# Which reasons they had, for a message.
+request_reasons() {
+	proxy p stats -j | jq -r '[.. | objects | to_entries[] |
+		select(.key | startswith("req_")) |
+		select((.value | numbers) > 0) |
+		"\(.key[4:]) \(.value)"] | join(", ")'
+}
+
+# field JSON NAME: of a client's or a command's answer.
+field() {
+	jq -r ".$2" <<<"$1"
+}
+
+# client_ok JSON: ended without an error? Says which, if not.
+client_ok() {
+	[ "$(field "$1" ok)" = true ] && return
+	echo "client $(field "$1" test): $(field "$1" error)" >&2
+	return 1
 }
