@@ -271,9 +271,10 @@ static unsigned int run_of(const char *name, uint32_t from, const uint8_t *bytes
 	return i;
 }
 
-static char *best_piece(const uint8_t *bytes, unsigned int len, unsigned int *used)
+/* A short piece may be chance, unless it is all there is. */
+static char *best_piece(const uint8_t *bytes, unsigned int len, bool all, unsigned int *used)
 {
-	unsigned int best = len < 4 ? len - 1 : 3, best_from = 0;
+	unsigned int best = all && len < 4 ? len - 1 : 3, best_from = 0;
 	const char *name = NULL;
 	char *piece = NULL;
 	int err;
@@ -309,7 +310,7 @@ char *text_name_bytes(const uint8_t *bytes, unsigned int len)
 
 	for (unsigned int i = 0; i < len;) {
 		unsigned int used = 1;
-		char *piece = best_piece(bytes + i, len - i, &used);
+		char *piece = best_piece(bytes + i, len - i, !i, &used);
 
 		if (ftell(to) > 200) {
 			fprintf(to, "..");
