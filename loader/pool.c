@@ -52,7 +52,7 @@ static bool value_size_works(__u32 bytes)
 __u32 pool_fit(struct colo_config *config)
 {
 	__u64 wanted = pool_bytes(config), size = 4096;
-	__u64 small = config->small_blocks, big = config->big_blocks;
+	__u64 small, big = config->big_blocks;
 
 	while (size < wanted)
 		size *= 2;
@@ -70,7 +70,8 @@ __u32 pool_fit(struct colo_config *config)
 	}
 	small = (size - (__u64)config->big_blocks * COLO_BIG_SIZE) /
 		COLO_SMALL_SIZE;
-	config->small_blocks = small;
+	if (config->small_blocks > small)
+		config->small_blocks = small;
 	return size;
 }
 

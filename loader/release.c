@@ -16,6 +16,8 @@
 #define SWEEP_NS      (1000 * MS)  /* how often idle flows are looked for */
 #define SWEEP_BATCH   512
 #define SWEEP_BATCHES 64	   /* at most, a sweep */
+#define ALL_EPOCHS    (~0ULL)
+#define ROUNDS_MAX    20	   /* through all flows, for those whose lock was taken */
 #define AGAIN_MAX     100000	   /* runs on one flow, for the loop's sake */
 
 static __u64 now_ns(void)
@@ -120,11 +122,13 @@ static void merge_flows(struct waiting_list *list)
 }
 
 /*
- * The flows that have frames, the one with the oldest frame first. The records
+ * The flows that have frames of epochs before `below`, the one with the oldest
+ * frame first. The records
  * are read while the programs change them: a key may be that of a frame which
  * has just left, which `control` sees under the flow's lock.
  */
-static int find_flows(struct datapath *dp, struct waiting_list *list)
+static int find_flows(struct datapath *dp, __u64 below,
+		      struct waiting_list *list)
 {
 	__u32 count = 0;
 
@@ -144,7 +148,7 @@ static int find_flows(struct datapath *dp, struct waiting_list *list)
 		struct waiting *flow = &list->flow[list->count];
 		enum colo_frame_state state = frame->state;
 
-		if (state == COLO_FRAME_FREE)
+		if (state == COLO_FRAME_FREE || frame->epoch >= below)
 			continue;
 		memcpy(&flow->key, (const void *)&frame->key, sizeof(flow->key));
 		flow->oldest_ns = frame->held_ns;
@@ -156,20 +160,30 @@ static int find_flows(struct datapath *dp, struct waiting_list *list)
 	return 0;
 }
 
-/* `op` on every flow that has frames. 0, or the first error. */
-static int control_all(struct datapath *dp, enum colo_control_op op)
+/*
+ * `op` on every flow that has frames. A program that did not get a flow's lock
+ * in time leaves the flow as it was: all with frames of epochs before `below`
+ * are looked at again. 0, or the first error.
+ */
+static int control_all(struct datapath *dp, enum colo_control_op op,
+		       __u64 below)
 {
 	struct waiting_list list;
-	int err = find_flows(dp, &list);
+	int err = 0;
 
-	for (__u32 i = 0; i < list.count; i++) {
-		int result = control_flow(dp, op, &list.flow[i].key);
+	for (int round = 0; round < ROUNDS_MAX; round++) {
+		err = find_flows(dp, round ? below : ALL_EPOCHS, &list);
+		for (__u32 i = 0; i < list.count; i++) {
+			int result = control_flow(dp, op, &list.flow[i].key);
 
-		if (result < 0 && !err)
-			err = result;
+			if (result < 0 && !err)
+				err = result;
+		}
+		free(list.flow);
+		if (!list.count || err)
+			return err;
 	}
-	free(list.flow);
-	return err;
+	return -EBUSY;
 }
 
 /* ------------------------------------------------------------ the ends --- */
@@ -203,7 +217,7 @@ int release_commit(struct datapath *dp, __u64 epoch)
 {
 	if (dp->session->epoch <= epoch)
 		open_epoch(dp, epoch + 1);
-	return control_all(dp, COLO_CONTROL_COMMIT);
+	return control_all(dp, COLO_CONTROL_COMMIT, epoch + 1);
 }
 
 int release_reset(struct datapath *dp, __u64 epoch)
@@ -215,18 +229,18 @@ int release_failover(struct datapath *dp)
 {
 	int err, late;
 
-	err = control_all(dp, COLO_CONTROL_FAILOVER);
+	err = control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS);
 	dp->session->mode = dp->abi.role == COLO_ROLE_PRIMARY ?
 			    COLO_MODE_WIRE : COLO_MODE_ACTIVE;
 	/* What came between the two. */
-	late = control_all(dp, COLO_CONTROL_FAILOVER);
+	late = control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS);
 	return err ? err : late;
 }
 
 int release_discard(struct datapath *dp)
 {
 	dp->session->mode = COLO_MODE_SHUT;
-	return control_all(dp, COLO_CONTROL_DISCARD);
+	return control_all(dp, COLO_CONTROL_DISCARD, ALL_EPOCHS);
 }
 
 /* --------------------------------------------------------------- timers --- */
@@ -284,7 +298,7 @@ static int scan_frames(struct datapath *dp, __u64 now)
 {
 	__u64 next = now + earlier(timeout_ns(dp), SCAN_MAX_NS);
 	struct waiting_list list;
-	int err = find_flows(dp, &list);
+	int err = find_flows(dp, ALL_EPOCHS, &list);
 
 	for (__u32 i = 0; i < list.count; i++) {
 		int result = scan_flow(dp, &list.flow[i], now, &next);

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <string.h>
+
+#include <bpf/bpf.h>
+
+#include "commands.h"
+#include "datapath.h"
+#include "log.h"
+#include "names.h"
+#include "options.h"
+#include "output.h"
+
+struct flag_name {
+	unsigned int flag;
+	const char *name;
+};
+
+static const struct flag_name primary_flags[] = {
+	{ COLO_F_MISMATCH, "mismatch" },
+	{ COLO_F_WATCH, "watch" },
+	{ COLO_F_PENDING, "pending" },
+	{ COLO_F_P_FIN, "fin" },
+	{ COLO_F_C_FIN, "client_fin" },
+	{ COLO_F_RST, "rst" },
+	{ 0, NULL },
+};
+
+static const struct flag_name secondary_flags[] = {
+	{ COLO_RW_P_ISN, "p_isn" },
+	{ COLO_RW_S_ISN, "s_isn" },
+	{ COLO_RW_OFFSET, "offset" },
+	{ COLO_RW_G_FIN, "fin" },
+	{ COLO_RW_C_FIN, "client_fin" },
+	{ COLO_RW_RST, "rst" },
+	{ 0, NULL },
+};
+
+static void add_flags(json_t *row, unsigned int flags,
+		      const struct flag_name *names)
+{
+	char text[128] = "";
+
+	for (; names->name; names++) {
+		if (!(flags & names->flag))
+			continue;
+		if (*text)
+			strcat(text, ",");
+		strcat(text, names->name);
+	}
+	output_text(row, "flags", *text ? text : "-");
+}
+
+static void add_primary(json_t *row, const struct colo_flow *flow)
+{
+	output_number(row, "epoch", flow->epoch);
+	output_number(row, "held", flow->p_held.count +
+		      flow->p_ackwait.count + flow->p_commit.count);
+	output_number(row, "waiting", flow->s_wait.count);
+	output_number(row, "matched", flow->matched);
+	output_number(row, "mismatches", flow->mismatches);
+	add_flags(row, flow->flags, primary_flags);
+	if (!common.json || !(flow->flags & COLO_F_TCP))
+		return;
+	output_number(row, "vouch_start", flow->vouch_start);
+	output_number(row, "vouch_end", flow->vouch_end);
+	output_number(row, "p_next", flow->p_next);
+	output_number(row, "s_next", flow->s_next);
+	output_number(row, "p_ack", flow->p_ack);
+	output_number(row, "s_ack", flow->s_ack);
+}
+
+static void add_secondary(json_t *row, const struct colo_rewrite *rewrite)
+{
+	output_number(row, "epoch", rewrite->epoch);
+	output_number(row, "seq_delta", rewrite->seq_delta);
+	output_number(row, "ts_delta", rewrite->ts_delta);
+	output_number(row, "waiting", rewrite->c_wait.count);
+	add_flags(row, rewrite->flags, secondary_flags);
+}
+
+static json_t *describe(const struct datapath *dp)
+{
+	union {
+		struct colo_flow flow;
+		struct colo_rewrite rewrite;
+	} value;
+	struct colo_flow_key key, *last = NULL;
+	json_t *list = json_array(), *row;
+	/* A map that changes can turn a walk in circles. */
+	__u32 limit = 2 * dp->config->max_flows;
+
+	while (limit-- && !bpf_map_get_next_key(dp->map_fd[MAP_FLOWS], last,
+						&key)) {
+		last = &key;
+		if (bpf_map_lookup_elem(dp->map_fd[MAP_FLOWS], &key, &value))
+			continue;
+		row = name_flow(&key);
+		if (dp->abi.role == COLO_ROLE_PRIMARY)
+			add_primary(row, &value.flow);
+		else
+			add_secondary(row, &value.rewrite);
+		json_array_append_new(list, row);
+	}
+	return list;
+}
+
+int cmd_flows(int argc, char **argv)
+{
+	const char *name = NULL;
+	const struct option_row rows[] = {
+		{ OPTION_NAME, .argument = "NAME", .required = true,
+		  .value = &name },
+		{ OPTION_END },
+	};
+	int status = options_parse("flows", command_summary("flows"), rows,
+				   argc, argv);
+	struct datapath dp;
+	json_t *list;
+
+	if (status != -1)
+		return status;
+	if (datapath_open(name, &dp))
+		return EXIT_FAILED;
+	list = describe(&dp);
+	datapath_close(&dp);
+	return output(list) ? EXIT_FAILED : EXIT_OK;
+}

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * QEMU's side of the daemon: the hooks of qemu-glue/patches, over QMP.
+ *
+ * Stages are answered out of band, for QEMU's main loop may be blocked in a
+ * join while a stage is waited for.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "log.h"
+#include "names.h"
+
+static const struct {
+	const char *name;
+	enum session_event event;
+} stages[] = {
+	{ "primary-start", EVENT_START },
+	{ "secondary-start", EVENT_START },
+	{ "primary-stop", EVENT_STOP },
+	{ "primary-commit", EVENT_COMMIT },
+	{ "secondary-reset", EVENT_RESET },
+	{ "failover", EVENT_FAILOVER },
+};
+
+static void publish_stage(struct daemon *d)
+{
+	server_publish(d, json_pack("{s:s, s:s, s:I}", "event", "stage",
+				    "stage", d->stage.name, "epoch",
+				    (json_int_t)d->stage.epoch));
+}
+
+static void handle_stage(struct daemon *d, const char *name, __u64 epoch,
+			 bool ack)
+{
+	snprintf(d->stage.name, sizeof(d->stage.name), "%s", name);
+	d->stage.epoch = epoch;
+	d->stage.ack = ack;
+	for (size_t i = 0; i < sizeof(stages) / sizeof(*stages); i++) {
+		if (strcmp(stages[i].name, name))
+			continue;
+		log_debug("QEMU: stage %s, epoch %llu", name, epoch);
+		daemon_event(d, stages[i].event);
+		publish_stage(d);
+		return;
+	}
+	log_error("QEMU: stage \"%s\" is unknown here: its hooks are newer than this colo-bpf",
+		  name);
+}
+
+static void on_event(void *context, const char *name, json_t *data)
+{
+	struct daemon *d = context;
+	const char *text = NULL;
+	json_int_t epoch = 0;
+	int ack = 1;
+
+	if (!strcmp(name, "COLO_PROXY_STAGE")) {
+		if (json_unpack(data, "{s:s, s:I, s?b}", "stage", &text,
+				"epoch", &epoch, "ack", &ack))
+			log_error("QEMU: event %s without stage or epoch",
+				  name);
+		else
+			handle_stage(d, text, epoch, ack);
+	} else if (!strcmp(name, "COLO_EXIT")) {
+		json_unpack(data, "{s?s}", "reason", &text);
+		log_info("QEMU: COLO_EXIT, reason %s", text ? text : "none");
+		daemon_event(d, EVENT_COLO_EXIT);
+	}
+}
+
+static void answer_logged(void *context, json_t *value, const char *error)
+{
+	char *command = context;
+
+	(void)value;
+	if (error)
+		log_info("QEMU: %s: %s", command, error);
+	free(command);
+}
+
+/* The answer is only logged. */
+static int run_command(struct daemon *d, const char *command,
+		       json_t *arguments)
+{
+	char *name = strdup(command);
+	int err = -ENOMEM;
+
+	if (name)
+		err = qmp_execute(d->qmp, false, command, arguments,
+				  answer_logged, name);
+	else
+		json_decref(arguments);
+	if (err)
+		free(name);
+	return err;
+}
+
+static void answer_ack(void *context, json_t *value, const char *error)
+{
+	(void)context;
+	(void)value;
+	if (error)
+		log_error("QEMU: x-colo-proxy-ack: %s (the answer came too late?)",
+			  error);
+}
+
+void hooks_ack(struct daemon *d)
+{
+	if (!d->stage.ack)
+		return;
+	qmp_execute(d->qmp, true, "x-colo-proxy-ack",
+		    json_pack("{s:s, s:I}", "stage", d->stage.name, "epoch",
+			      (json_int_t)d->stage.epoch),
+		    answer_ack, d);
+	d->stage.ack = false;
+}
+
+static void answer_ask(void *context, json_t *value, const char *error)
+{
+	(void)context;
+	if (error)
+		log_error("QEMU: x-colo-proxy-checkpoint: %s", error);
+	else if (!json_is_true(json_object_get(value, "accepted")))
+		log_debug("QEMU: the epoch was closed already");
+}
+
+void hooks_ask(struct daemon *d, __u64 epoch, const char *reason)
+{
+	if (!d->qmp || !d->hooks)
+		return;
+	qmp_execute(d->qmp, true, "x-colo-proxy-checkpoint",
+		    json_pack("{s:I, s:s}", "epoch", (json_int_t)epoch,
+			      "reason", reason), answer_ask, d);
+}
+
+/* ------------------------------------------------------------- failover --- */
+
+/* One command a line: 0, or -1 after a message. */
+static int each_line(const char *path, struct daemon *d)
+{
+	FILE *file = fopen(path, "re");
+	char *line = NULL;
+	size_t size = 0;
+	int number = 0, err = 0;
+
+	if (!file) {
+		log_error("--on-failover-qmp %s: %s", path, strerror(errno));
+		return -1;
+	}
+	while (!err && getline(&line, &size, file) >= 0) {
+		const char *command = NULL;
+		json_t *arguments = NULL, *object;
+		json_error_t why;
+
+		number++;
+		if (line[strspn(line, " \t\r\n")] == 0 || *line == '#')
+			continue;
+		object = json_loads(line, 0, &why);
+		if (!object || json_unpack(object, "{s:s, s?o}", "execute",
+					   &command, "arguments", &arguments)) {
+			log_error("--on-failover-qmp %s:%d: is no {\"execute\": COMMAND, \"arguments\": {...}}",
+				  path, number);
+			err = -1;
+		} else if (d) {
+			run_command(d, command, json_incref(arguments));
+		}
+		json_decref(object);
+	}
+	free(line);
+	fclose(file);
+	return err;
+}
+
+bool hooks_check_file(const char *path)
+{
+	return !each_line(path, NULL);
+}
+
+static void answer_lost(void *context, json_t *value, const char *error)
+{
+	struct daemon *d = context;
+
+	(void)value;
+	if (error && d->session.state == SESSION_FAILING)
+		log_error("QEMU: x-colo-lost-heartbeat: %s: it does not fail over; `colo-bpf failover %s` tries again",
+			  error, d->options.name);
+}
+
+/*
+ * The disk first, as COLO's documentation has it: the secondary's NBD server
+ * ends, so that a primary that still lives cannot write to the new disk. What
+ * a primary needs depends on its block graph: --on-failover-qmp.
+ */
+void hooks_fail_over(struct daemon *d)
+{
+	if (d->options.on_failover)
+		each_line(d->options.on_failover, d);
+	else if (d->session.role == COLO_ROLE_SECONDARY)
+		run_command(d, "nbd-server-stop", NULL);
+	qmp_execute(d->qmp, false, "x-colo-lost-heartbeat", NULL, answer_lost,
+		    d);
+}
+
+/* -------------------------------------------------------------- connect --- */
+
+static void give_up(struct daemon *d, const char *what, const char *why)
+{
+	log_error("%s: %s: %s", d->options.qmp, what, why);
+	daemon_end(d, 1);
+}
+
+/* A restarted daemon goes on where the one before it was. */
+static void answer_query(void *context, json_t *value, const char *error)
+{
+	struct daemon *d = context;
+	const char *stage = NULL, *mode = "none";
+	json_int_t epoch = 0;
+
+	if (error) {
+		give_up(d, "x-query-colo-proxy", error);
+		return;
+	}
+	json_unpack(value, "{s?s, s?{s:s, s:I}}", "mode", &mode, "pending",
+		    "stage", &stage, "epoch", &epoch);
+	d->hooks = true;
+	log_info("%s: %s, mode %s, epoch %llu; QEMU: mode %s%s%s",
+		 d->options.name, session_state_names[d->session.state],
+		 name_mode(d->dp.session->mode), d->dp.session->epoch, mode,
+		 stage ? ", waits at " : "", stage ? stage : "");
+	notify_manager("READY=1");
+	if (stage)
+		handle_stage(d, stage, epoch, true);
+	else if (d->session.state == SESSION_COLO && !strcmp(mode, "none"))
+		daemon_event(d, EVENT_COLO_EXIT);
+}
+
+static void answer_set(void *context, json_t *value, const char *error)
+{
+	struct daemon *d = context;
+
+	(void)value;
+	if (error)
+		give_up(d, "x-colo-proxy-set", error);
+}
+
+static void answer_commands(void *context, json_t *value, const char *error)
+{
+	static const char *const needed[] = {
+		"x-colo-proxy-set", "x-colo-proxy-checkpoint",
+		"x-colo-proxy-ack", "x-query-colo-proxy",
+	};
+	struct daemon *d = context;
+	unsigned int found = 0;
+	json_t *entry;
+	size_t i;
+
+	if (error) {
+		give_up(d, "query-commands", error);
+		return;
+	}
+	json_array_foreach(value, i, entry) {
+		const char *name = json_string_value(json_object_get(entry,
+								     "name"));
+
+		for (size_t j = 0; name && j < 4; j++)
+			if (!strcmp(name, needed[j]))
+				found |= 1U << j;
+	}
+	if (found != 0xf) {
+		give_up(d, "this QEMU has no hooks for an external COLO proxy",
+			"build it with the patches of colo-bpf (`make qemu`)");
+		return;
+	}
+	qmp_execute(d->qmp, false, "x-colo-proxy-set",
+		    json_pack("{s:b, s:I}", "enable", 1, "ack-timeout",
+			      (json_int_t)d->options.ack_timeout_ms),
+		    answer_set, d);
+	qmp_execute(d->qmp, true, "x-query-colo-proxy", NULL, answer_query, d);
+}
+
+static void on_ready(void *context, bool oob)
+{
+	struct daemon *d = context;
+
+	if (!oob) {
+		give_up(d, "no out-of-band execution",
+			"give the daemon a QMP socket of its own");
+		return;
+	}
+	qmp_execute(d->qmp, false, "query-commands", NULL, answer_commands, d);
+}
+
+static void on_closed(void *context, int error, const char *text)
+{
+	struct daemon *d = context;
+
+	if (d->ending)
+		return;
+	if (error) {
+		/* QEMU may go on: a new daemon can adopt what is there. */
+		give_up(d, "QMP failed", text);
+		return;
+	}
+	d->qemu_gone = true;
+	log_error("%s: %s", d->options.qmp, text);
+	daemon_event(d, EVENT_QEMU_GONE);
+	if (d->linger_ns == NO_TIMER)
+		daemon_end(d, 1);
+}
+
+int hooks_connect(struct daemon *d)
+{
+	static const struct qmp_handler handler = {
+		.ready = on_ready,
+		.event = on_event,
+		.closed = on_closed,
+	};
+	__u64 until = daemon_now() + d->options.wait_qmp_s * 1000 * MS_NS;
+	int fd;
+
+	while ((fd = qmp_connect(d->options.qmp)) < 0 && daemon_now() < until)
+		usleep(50000);
+	if (fd < 0) {
+		log_error("--qmp %s: %s: is QEMU there, with `-qmp unix:%s,server=on,wait=off`?",
+			  d->options.qmp, strerror(-fd), d->options.qmp);
+		return fd;
+	}
+	d->qmp = qmp_new(fd, &handler, d);
+	return d->qmp ? 0 : -ENOMEM;
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "control.h"
+#include "names.h"
+#include "options.h"
+#include "output.h"
+#include "pin.h"
+#include "status.h"
+
+static json_t *describe_request(const struct datapath *dp)
+{
+	const volatile struct colo_session *session = dp->session;
+	json_t *object = json_object();
+
+	output_number(object, "epoch", session->request_epoch);
+	output_text(object, "reason", name_reason(session->request_reason));
+	output_flag(object, "open", session->epoch &&
+		    session->request_epoch == session->epoch);
+	return object;
+}
+
+static json_t *describe_frames(const struct datapath *dp)
+{
+	__u32 count[COLO_FRAME_C + 1] = {};
+	json_t *object = json_object();
+
+	for (__u32 i = 0; i < dp->max_frames; i++) {
+		enum colo_frame_state state = dp->frames[i].state;
+
+		if (state <= COLO_FRAME_C)
+			count[state]++;
+	}
+	output_number(object, "primary", count[COLO_FRAME_P]);
+	output_number(object, "secondary", count[COLO_FRAME_S]);
+	output_number(object, "client", count[COLO_FRAME_C]);
+	output_number(object, "free", count[COLO_FRAME_FREE]);
+	return object;
+}
+
+json_t *status_describe(const struct datapath *dp)
+{
+	json_t *object = json_object();
+
+	output_text(object, "name", dp->abi.name);
+	output_text(object, "role", name_role(dp->abi.role));
+	output_text(object, "mode", name_mode(dp->session->mode));
+	output_number(object, "epoch", dp->session->epoch);
+	output_text(object, "guest", dp->abi.guest);
+	output_text(object, "port", dp->abi.port);
+	output_text(object, "link", dp->abi.link);
+	output_text(object, "hook", "tc");
+	output_text(object, "peer", *dp->abi.peer ? dp->abi.peer : NULL);
+	output_number(object, "abi", dp->abi.version);
+	output_set(object, "request", describe_request(dp));
+	output_set(object, "held", describe_frames(dp));
+	return object;
+}
+
+static json_t *describe_name(const char *name)
+{
+	struct datapath dp;
+	json_t *object;
+	int running;
+
+	object = control_call(name, "status", &running);
+	if (object || running)
+		return object;
+	if (datapath_open(name, &dp))
+		return NULL;
+	object = status_describe(&dp);
+	output_set(object, "daemon", json_null());
+	datapath_close(&dp);
+	return object;
+}
+
+static int add_name(const char *name, void *context)
+{
+	json_t *row = json_object(), *object = describe_name(name);
+	static const char *const columns[] = { "name", "role", "mode", "epoch",
+					       "guest", "port", "link" };
+
+	for (size_t i = 0; i < sizeof(columns) / sizeof(*columns); i++) {
+		json_t *value = json_object_get(object, columns[i]);
+
+		output_set(row, columns[i], value ? json_incref(value) :
+			   i ? json_null() : json_string(name));
+	}
+	json_decref(object);
+	json_array_append_new(context, row);
+	return 0;
+}
+
+int cmd_status(int argc, char **argv)
+{
+	const char *name = NULL;
+	const struct option_row rows[] = {
+		{ OPTION_NAME, .argument = "NAME", .value = &name },
+		{ OPTION_END },
+	};
+	int status = options_parse("status", command_summary("status"), rows,
+				   argc, argv);
+	json_t *object;
+
+	if (status != -1)
+		return status;
+	if (name) {
+		object = describe_name(name);
+	} else {
+		object = json_array();
+		pin_each(add_name, object);
+	}
+	if (!object)
+		return EXIT_FAILED;
+	return output(object) ? EXIT_FAILED : EXIT_OK;
+}
