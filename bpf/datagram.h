@@ -123,40 +123,12 @@ static __always_inline void datagram_from_p(struct release *r, __u32 idx)
 	release_datagrams(r);
 }
 
-/*
- * S's packet gets P's L2 and L3 headers and leaves in its place. Its L4
- * content is the same, its checksum right as it is, partial or not.
- */
-__noinline int datagram_carrier(struct __sk_buff *ctx, __u32 idx, __u32 ifindex)
-{
-	struct colo_frame *fr = frame_at(idx);
-	struct scratch *s = scratch_get();
-	__u32 hdr_len;
-
-	if (!fr || !s)
-		return -1;
-	hdr_len = s->pkt.hdr_len;
-	if (fr->hdr_len != hdr_len || fr->l4_off != s->pkt.l4_off ||
-	    fr->vlan_tci != s->pkt.vlan_tci || s->pkt.gso_size)
-		return -1;
-	/* without the padding that S's frame may have */
-	if (s->pkt.len != hdr_len + fr->data_len &&
-	    bpf_skb_change_tail(ctx, hdr_len + fr->data_len, 0))
-		return -1;
-	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
-	BOUND(hdr_len, 255);
-	if (ctx_store(ctx, 0, s->out, hdr_len))
-		return -1;
-	return ctx_send_copy(ctx, ifindex);
-}
-
 /* S's frame idx came. Returns whether it waits (else it was used up). */
 static __always_inline int datagram_from_s(struct release *r, __u32 idx)
 {
 	struct colo_flow *f = r->flow;
 	struct colo_frame *p;
 	__u32 other;
-	int ret;
 
 	other = partner_of(&f->p_held, idx, 1);
 	p = frame_at(other);
@@ -169,16 +141,6 @@ static __always_inline int datagram_from_s(struct release *r, __u32 idx)
 	f->p_matched_held++;
 	frame_give(idx);
 	COUNT(s_matched);
-	if (other == f->p_held.head) {
-		ret = datagram_carrier(r->ctx, other, r->ifindex);
-		if (ret >= 0) {
-			if (ret)
-				COUNT(port_failed);
-			COUNT(p_released_whole);
-			f->p_matched_held--;
-			release_end(r, &f->p_held, other);
-		}
-	}
 	datagram_check(f);
 	release_datagrams(r);
 	return 0;

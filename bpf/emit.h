@@ -133,6 +133,9 @@ __noinline int out_send(struct __sk_buff *ctx, __u32 idx, __u32 from, __u32 n,
 	if (!fr || !s || !ses)
 		return -1;
 	hdr_len = fr->hdr_len;
+	/* a tag taken off brings the next one out of the frame */
+	if (ctx->vlan_present)
+		bpf_skb_vlan_pop(ctx);
 	if (ctx->vlan_present)
 		bpf_skb_vlan_pop(ctx);
 	if (hdr_len < ETH_LEN || hdr_len > COLO_HDR_MAX)

@@ -295,6 +295,7 @@ static __always_inline void control_frame(struct __sk_buff *ctx,
 	if (!f)
 		return;
 	rewrite_reset(f, ses->epoch);
+	f->seen_ns = bpf_ktime_get_ns();
 	f->p_isn = p->seq;
 	f->p_c_isn = p->flags & COLO_FR_ACK ? p->ack : 0;
 	f->p_epoch = epoch;
