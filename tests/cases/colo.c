@@ -541,11 +541,25 @@ static void check_counters(struct run *run)
 		run_fail(run, "%u requests of one epoch were announced", rig->requests);
 }
 
+static void show_counters(void)
+{
+	struct colo_counters now;
+
+	datapath_counters(&rig->dp, &now);
+#define SHOW(name, text)                                                                       \
+	if (now.name)                                                                          \
+		printf("#   %-20s %llu (" text ")\n", #name, now.name);
+	COLO_COUNTERS(SHOW)
+#undef SHOW
+}
+
 static void colo_end(struct run *run)
 {
 	if (!rig->attached)
 		return;
 	colo_poll(run, 0);
+	if (verbose)
+		show_counters();
 	check_lost(run);
 	check_counters(run);
 }
