@@ -127,6 +127,19 @@ static __always_inline int p_to_commit(struct __sk_buff *ctx,
 	return CTX_DROP;
 }
 
+/*
+ * The secondary learns P's ISN from a copy of P's own SYN. It goes while the
+ * flow is locked and in its new life, so S's answer to it finds that life.
+ */
+static __always_inline void tell_isn(struct __sk_buff *ctx, __u64 epoch)
+{
+	struct colo_config *c = config_get();
+
+	if (c && !link_send_copy(ctx, COLO_LINK_CONTROL, epoch,
+				 c->link_ifindex))
+		COUNT(control_sent);
+}
+
 static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r,
 				    struct packet *p)
 {
@@ -135,6 +148,8 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r,
 	__u32 idx;
 
 	stream_note_p(f, p);
+	if (p->flags & COLO_FR_SYN)
+		tell_isn(ctx, f->epoch);
 	covered = ack_covered(f, p->flags, p->ack);
 	fresh = p->flags & COLO_FR_RST ||
 		(p->seq != p->end && !vouched_for(f, p->seq, p->end));
@@ -250,11 +265,6 @@ int guest_out(struct __sk_buff *ctx)
 	default:
 		break;
 	}
-	if (s->pkt.flags & COLO_FR_SYN) {
-		COUNT(control_sent);
-		link_send_copy(ctx, COLO_LINK_CONTROL, ses->epoch,
-			       c->link_ifindex);
-	}
 	return p_frame(ctx, s, ses, c->port_ifindex, parsed);
 }
 
@@ -309,6 +319,8 @@ static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
 	__u32 idx;
 
 	f->flags |= COLO_F_TCP;
+	if (p->flags & COLO_FR_SYN)
+		stream_s_syn(f, p->seq);
 	stream_note_s(f, p->flags, p->ack);
 	if (!(p->flags & COLO_FR_RST) &&
 	    (p->seq == p->end || vouched_for(f, p->seq, p->end))) {
@@ -439,6 +451,8 @@ static long early_step(__u32 step __unused, void *arg)
 		COUNT(s_old_epoch);
 		frame_give(idx);
 	} else if (fr->flags & COLO_FR_TCP) {
+		if (fr->flags & COLO_FR_SYN)
+			stream_s_syn(f, fr->seq);
 		stream_note_s(f, fr->flags, fr->ack);
 		if (!(fr->flags & COLO_FR_RST) &&
 		    (fr->seq == fr->end || vouched_for(f, fr->seq, fr->end))) {
@@ -487,13 +501,13 @@ static __always_inline __u32 control_release(struct release *r)
 {
 	struct colo_flow *f = r->flow;
 
-	f->flags &= ~COLO_F_PENDING;
 	if (f->flags & COLO_F_TCP)
 		release_stream(r);
 	else
 		release_datagrams(r);
-	if (r->ended == RELEASE_MAX)
+	if (r->ended >= RELEASE_MAX)
 		return r->ended | COLO_CONTROL_AGAIN;
+	f->flags &= ~COLO_F_PENDING;
 	return r->ended;
 }
 

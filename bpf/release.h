@@ -218,12 +218,16 @@ static __always_inline void release_stream(struct release *r)
 		bpf_loop(RELEASE_MAX, release_ackwait_step, r, 0);
 	if (f->p_held.count)
 		bpf_loop(RELEASE_MAX, release_stream_step, r, 0);
+	if (r->ended >= RELEASE_MAX)
+		release_pending(f);
 }
 
 static __always_inline void release_datagrams(struct release *r)
 {
 	if (r->flow->p_held.count)
 		bpf_loop(RELEASE_MAX, release_datagram_step, r, 0);
+	if (r->ended >= RELEASE_MAX)
+		release_pending(r->flow);
 }
 
 /*

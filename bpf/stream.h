@@ -265,15 +265,35 @@ static __always_inline void stream_commit(struct colo_flow *f)
 	}
 }
 
-/* A new life of the flow: what is held of the old one only a commit releases. */
+/*
+ * A new life of the flow: what is held of the old one only a commit releases.
+ * S's frames stay if S has shown the same life first.
+ */
 static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 {
+	__u32 keep = COLO_F_PENDING | COLO_F_WATCH;
+
 	queue_join(&f->p_commit, &f->p_ackwait);
 	queue_join(&f->p_commit, &f->p_held);
-	drop_waiting(&f->s_wait, END_DISCARDED);
-	f->flags = COLO_F_TCP | COLO_F_ISN |
-		   (f->flags & (COLO_F_PENDING | COLO_F_WATCH));
+	if (f->flags & COLO_F_S_ISN && f->s_isn == isn)
+		keep |= COLO_F_S_ISN | COLO_F_S_ACK;
+	else
+		drop_waiting(&f->s_wait, END_DISCARDED);
+	f->flags = COLO_F_TCP | COLO_F_ISN | (f->flags & keep);
 	f->isn = isn;
+}
+
+/* S's SYN: its frames from here on belong to the life with this ISN. */
+static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
+{
+	if (f->flags & COLO_F_ISN && f->isn == isn)
+		return;
+	if (f->flags & COLO_F_S_ISN && f->s_isn == isn)
+		return;
+	drop_waiting(&f->s_wait, END_DISCARDED);
+	f->flags &= ~COLO_F_S_ACK;
+	f->flags |= COLO_F_S_ISN;
+	f->s_isn = isn;
 }
 
 /* What P's segment tells about how far P is. */
@@ -281,14 +301,9 @@ static __always_inline void stream_note_p(struct colo_flow *f,
 					  const struct packet *p)
 {
 	f->flags |= COLO_F_TCP;
-	if (p->flags & COLO_FR_SYN) {
-		if (!(f->flags & COLO_F_ISN) && !(f->flags & COLO_F_P_SEEN)) {
-			f->isn = p->seq;
-			f->flags |= COLO_F_ISN;
-		} else if (!(f->flags & COLO_F_ISN) || f->isn != p->seq) {
-			stream_new_life(f, p->seq);
-		}
-	}
+	if (p->flags & COLO_FR_SYN &&
+	    (!(f->flags & COLO_F_ISN) || f->isn != p->seq))
+		stream_new_life(f, p->seq);
 	if (p->flags & COLO_FR_RST)
 		f->flags |= COLO_F_RST;
 	if (p->flags & COLO_FR_FIN)

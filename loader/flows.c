@@ -65,7 +65,6 @@ static void add_primary(json_t *row, const struct colo_flow *flow)
 	output_number(row, "vouch_start", flow->vouch_start);
 	output_number(row, "vouch_end", flow->vouch_end);
 	output_number(row, "p_next", flow->p_next);
-	output_number(row, "s_next", flow->s_next);
 	output_number(row, "p_ack", flow->p_ack);
 	output_number(row, "s_ack", flow->s_ack);
 }

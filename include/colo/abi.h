@@ -157,6 +157,7 @@ enum colo_flow_flag {
 	COLO_F_C_FIN	= 1 << 9,	/* the client's FIN was seen */
 	COLO_F_RST	= 1 << 10,
 	COLO_F_PENDING	= 1 << 11,	/* releasable frames wait for the daemon */
+	COLO_F_S_ISN	= 1 << 12,	/* s_isn holds: S's SYN came before P's */
 };
 
 /* A queue of frames; index into the map `frames`, COLO_NONE if empty. */
@@ -181,7 +182,7 @@ struct colo_flow {
 	__u32 p_next;
 	__u32 p_ack;
 	__u32 s_ack;
-	__u32 s_next;
+	__u32 s_isn;		/* in P's numbers: the life that S's frames belong to */
 	/* frames of P with new units (TCP: by sequence; datagrams: by arrival) */
 	struct colo_queue p_held;
 	/* frames of P without a new unit that wait for S's ack */
