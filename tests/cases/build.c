@@ -223,7 +223,8 @@ static void finish_l4(struct builder *b, bool partial)
 {
 	const struct spec *spec = b->spec;
 	unsigned int len = b->len - b->l4_off, at = b->l4_off + csum_offset(spec->kind);
-	uint32_t sum = spec->kind == KIND_ICMP ? 0 : sum_pseudo(&spec->flow, protocol(spec), len);
+	uint32_t sum = spec->kind == KIND_ICMP ? 0 :
+						 sum_pseudo(&spec->flow, protocol(spec), len);
 	uint16_t csum;
 
 	if (!has_csum(b) || spec->csum == CSUM_ZERO)
@@ -349,7 +350,8 @@ static struct frame *check_built(const struct builder *b, bool offloads, bool pa
 	if (offloads && spec->csum == CSUM_BAD)
 		return wrong(error, "csum=bad needs offloads off");
 	if (l3_len > FRAME_MTU && !(spec->kind == KIND_TCP && partial))
-		return wrong(error, "a frame above the MTU of %u has to be TCP with offloads on",
+		return wrong(error,
+			     "a frame above the MTU of %u has to be TCP with offloads on",
 			     FRAME_MTU);
 	frame = frame_new(b->bytes, b->len);
 	frame->partial = partial;

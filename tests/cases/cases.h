@@ -91,7 +91,7 @@ struct spec {
 	uint16_t vlan[VLANS_MAX]; /* outermost first */
 	struct flow flow;
 	uint32_t seq, ack; /* seq: of ICMP too */
-	uint8_t flags;	   /* enum tcp_flag */
+	uint8_t flags;     /* enum tcp_flag */
 	uint16_t win;
 	uint8_t opt[40]; /* TCP options, not padded */
 	unsigned int opt_len;
@@ -151,9 +151,9 @@ struct statement {
 	struct spec spec; /* VERB_I: flow, tags, seq = isn, ack = tsval (if set) */
 	enum outlet outlet;
 	enum side side;
-	int epoch_diff;	       /* S@ */
+	int epoch_diff;        /* S@ */
 	uint32_t number, last; /* wait, drop, unread, ack, held; A..B */
-	int reason;	       /* enum colo_reason, -1: any */
+	int reason;            /* enum colo_reason, -1: any */
 	char key[32];
 	char value[32];
 	struct statement *next;
@@ -236,7 +236,7 @@ struct run {
 	const struct testcase *test;
 	struct proxy *proxy;
 	struct frames out[OUTLETS]; /* what left */
-	struct frames in;	    /* what was put in with a checksum that is wrong */
+	struct frames in;           /* what was put in with a checksum that is wrong */
 	uint64_t epoch;
 	uint64_t stirred_ns; /* when something was last done to the proxy */
 	unsigned int drop;   /* link frames still to be lost */
@@ -299,7 +299,8 @@ extern const struct spec_ext {
 struct testcase *parse_file(const char *path);
 
 /* build.c: from a spec to a frame; NULL with *error */
-struct frame *build_frame(const struct spec *spec, bool from_guest, bool offloads, char **error);
+struct frame *build_frame(const struct spec *spec, bool from_guest, bool offloads,
+			  char **error);
 struct frame *frame_new(const uint8_t *bytes, unsigned int len);
 void frame_free(struct frame *frame);
 
@@ -311,7 +312,8 @@ uint16_t sum_fold(uint32_t sum);
 uint32_t sum_pseudo(const struct flow *flow, uint8_t proto, uint32_t len);
 
 /* match.c: does a frame match a pattern; NULL, or why not (free it) */
-char *match_frame(const struct spec *pattern, const struct frame *frame, const struct frames *bad);
+char *match_frame(const struct spec *pattern, const struct frame *frame,
+		  const struct frames *bad);
 
 /* seen.c: what was seen so far */
 void frames_add(struct frames *frames, struct frame *frame);
@@ -329,7 +331,8 @@ int sent_check(const struct flow *flow, uint32_t seq, uint8_t byte);
 /* The flow of P has had an earlier life; its latest began with *isn. */
 bool sent_life(const struct flow *flow, uint32_t *isn);
 /* P's SYN or SYN-ACK that an `I` stands for. */
-struct frame *sent_control(const struct testcase *test, const struct statement *st, char **error);
+struct frame *sent_control(const struct testcase *test, const struct statement *st,
+			   char **error);
 
 /* expect.c */
 void expect(struct run *run, const struct statement *st);

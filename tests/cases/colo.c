@@ -40,7 +40,7 @@ struct rig {
 	struct datapath dp;
 	struct ring_buffer *ring;
 	struct colo_counters before; /* at the start or the last commit */
-	unsigned int requests;	     /* announced by the ring buffer since then */
+	unsigned int requests;       /* announced by the ring buffer since then */
 	uint64_t tick_ns;
 	int error; /* of the daemon's part */
 };
@@ -50,7 +50,10 @@ static struct rig *rig; /* of the case that runs */
 
 /* ---- options ------------------------------------------------------------ */
 
-#define OPTION(name, size) {#name, offsetof(struct colo_config, name), size}
+#define OPTION(name, size)                                      \
+	{                                                       \
+#name, offsetof(struct colo_config, name), size \
+	}
 
 static const struct {
 	const char *name;
@@ -58,14 +61,15 @@ static const struct {
 	bool size; /* of a map: takes an attach of its own */
 } options[] = {
 	OPTION(compare_timeout_ms, false), OPTION(reorder_ms, false),
-	OPTION(reorder_window, false),	   OPTION(queue_max, false),
-	OPTION(flow_grace_ms, false),	   OPTION(flow_idle_ms, false),
-	OPTION(max_flows, true),	   OPTION(max_frames, true),
-	OPTION(small_blocks, true),	   OPTION(big_blocks, true),
+	OPTION(reorder_window, false),     OPTION(queue_max, false),
+	OPTION(flow_grace_ms, false),      OPTION(flow_idle_ms, false),
+	OPTION(max_flows, true),           OPTION(max_frames, true),
+	OPTION(small_blocks, true),        OPTION(big_blocks, true),
 };
 
 static const char *const class_names[COLO_CLASS_MAX] = {
-	"tcp", "udp", "icmp", "icmp6", "ip_other", "arp", "nd", "mld", "igmp", "lldp", "stp", "eth_other",
+	"tcp", "udp", "icmp", "icmp6", "ip_other", "arp",
+	"nd",  "mld", "igmp", "lldp",  "stp",      "eth_other",
 };
 
 static const char *const action_names[] = {"compare", "pass", "drop"};
@@ -460,9 +464,9 @@ static int colo_failover(struct run *run)
 
 static uint64_t requests_of(const struct colo_counters *c)
 {
-	return c->req_payload + c->req_length + c->req_flags + c->req_timeout + c->req_queue_full +
-	       c->req_flow_full + c->req_pool_full + c->req_link_gap + c->req_malformed +
-	       c->req_untranslatable + c->req_operator;
+	return c->req_payload + c->req_length + c->req_flags + c->req_timeout +
+	       c->req_queue_full + c->req_flow_full + c->req_pool_full + c->req_link_gap +
+	       c->req_malformed + c->req_untranslatable + c->req_operator;
 }
 
 static unsigned int colo_requests(struct run *run, int *reason)
@@ -535,7 +539,8 @@ static void check_counters(struct run *run)
 			 taken, found);
 	colo_held(run, &counted, &found);
 	if (counted != found)
-		run_fail(run, "%" PRId64 " frames are held by the counters, %" PRId64 " records",
+		run_fail(run,
+			 "%" PRId64 " frames are held by the counters, %" PRId64 " records",
 			 counted, found);
 	if (rig->requests > 1)
 		run_fail(run, "%u requests of one epoch were announced", rig->requests);
@@ -546,8 +551,8 @@ static void show_counters(void)
 	struct colo_counters now;
 
 	datapath_counters(&rig->dp, &now);
-#define SHOW(name, text)                                                                       \
-	if (now.name)                                                                          \
+#define SHOW(name, text) \
+	if (now.name)    \
 		printf("#   %-20s %llu (" text ")\n", #name, now.name);
 	COLO_COUNTERS(SHOW)
 #undef SHOW

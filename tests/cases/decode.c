@@ -310,7 +310,7 @@ static void print_l4(FILE *to, const struct view *v)
 static void print_ip(FILE *to, const struct view *v)
 {
 	static const char *const names[] = {
-		[KIND_TCP] = "tcp",	[KIND_UDP] = "udp", [KIND_ICMP] = "icmp",
+		[KIND_TCP] = "tcp",     [KIND_UDP] = "udp", [KIND_ICMP] = "icmp",
 		[KIND_ICMP6] = "icmp6", [KIND_IP] = "ip",
 	};
 	char flow[128];
@@ -347,7 +347,8 @@ char *decode_print(const struct frame *frame)
 
 	decode_frame(frame, &v);
 	for (unsigned int i = 0; i < v.vlans; i++)
-		fprintf(to, "%s%u%s", i ? "," : "vlan=", v.vlan[i], i + 1 == v.vlans ? " " : "");
+		fprintf(to, "%s%u%s", i ? "," : "vlan=", v.vlan[i],
+			i + 1 == v.vlans ? " " : "");
 	if (v.kind == KIND_ARP) {
 		text_print_flow(flow, sizeof(flow), &v.flow, false);
 		fprintf(to, "arp %s %s", v.op == 1 ? "request" : "reply", flow);

@@ -100,7 +100,8 @@ static void set_offloads(const char *name, bool on)
 
 int devices_tap(struct wire *tap, const char *name, bool offloads)
 {
-	unsigned int features = offloads ? TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN : 0;
+	unsigned int features =
+		offloads ? TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN : 0;
 	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
 	int header = sizeof(struct virtio_net_hdr);
 
@@ -124,8 +125,7 @@ static int open_far(struct wire *far)
 	far->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	far->ifindex = if_nametoindex(far->name);
 	to.sll_ifindex = far->ifindex;
-	if (far->fd < 0 ||
-	    setsockopt(far->fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)) ||
+	if (far->fd < 0 || setsockopt(far->fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)) ||
 	    setsockopt(far->fd, SOL_PACKET, PACKET_AUXDATA, &on, sizeof(on)) ||
 	    setsockopt(far->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof(on)) ||
 	    setsockopt(far->fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof(buffer)) ||
@@ -281,8 +281,9 @@ long devices_lost(void)
 		char *colon = strchr(line, ':');
 		long dropped;
 
-		if (colon && sscanf(colon + 1, "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld",
-				    &dropped) == 1)
+		if (colon &&
+		    sscanf(colon + 1, "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld",
+			   &dropped) == 1)
 			all += dropped;
 	}
 	fclose(from);

@@ -9,7 +9,7 @@
 
 #include "cases.h"
 
-#define SAW_MAX	  6
+#define SAW_MAX   6
 #define SETTLE_NS (NSEC_PER_MSEC / 2)
 
 uint64_t now_ns(void)
@@ -275,8 +275,8 @@ static void expect_request(struct run *run, const struct statement *st)
 	}
 	run_expected(run, st, NULL);
 	if (count)
-		run_fail(run, "  saw %u request%s, the first for %s", count, count > 1 ? "s" : "",
-			 reason_text(reason));
+		run_fail(run, "  saw %u request%s, the first for %s", count,
+			 count > 1 ? "s" : "", reason_text(reason));
 	else
 		run_fail(run, "  saw no request");
 }

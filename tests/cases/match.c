@@ -31,8 +31,9 @@ static char *differ_bytes(const char *name, const uint8_t *want, unsigned int wa
 		return differ("%s: %u bytes, not %u", name, is_len, want_len);
 	while (at < want_len && want[at] == is[at])
 		at++;
-	return at < want_len ? differ("%s: byte %u is %02x, not %02x", name, at, is[at], want[at]) :
-			       NULL;
+	return at < want_len ?
+		       differ("%s: byte %u is %02x, not %02x", name, at, is[at], want[at]) :
+		       NULL;
 }
 
 /* Options without what only fills up, unless the pattern has some of that. */
@@ -162,8 +163,9 @@ static char *match_fields(const struct spec *spec, const struct view *v)
 		enum field field;
 		char *(*match)(const struct spec *spec, const struct view *v);
 	} fields[] = {
-		{FIELD_VLAN, match_vlan}, {FIELD_FLOW, match_flow},   {FIELD_OPT, match_options},
-		{FIELD_EXT, match_ext},	  {FIELD_IPOPT, match_ipopt},
+		{FIELD_VLAN, match_vlan},   {FIELD_FLOW, match_flow},
+		{FIELD_OPT, match_options}, {FIELD_EXT, match_ext},
+		{FIELD_IPOPT, match_ipopt},
 	};
 	char *why = match_numbers(spec, v);
 

@@ -39,8 +39,7 @@ int reason_find(const char *name)
 const char *verb_name(enum verb verb)
 {
 	static const char *const names[] = {
-		[VERB_P] = "P", [VERB_S] = "S", [VERB_C] = "C",
-		[VERB_G] = "G", [VERB_I] = "I",
+		[VERB_P] = "P", [VERB_S] = "S", [VERB_C] = "C", [VERB_G] = "G", [VERB_I] = "I",
 	};
 
 	return verb <= VERB_I ? names[verb] : "?";
@@ -191,8 +190,8 @@ static int parse_stream(struct parser *parser)
 	st->verb = VERB_EXPECT_STREAM;
 	if (dots)
 		*dots = 0;
-	if (!dots || text_flow(flow, true, &st->spec.flow) || text_sequence(range, &st->number) ||
-	    text_sequence(dots + 2, &st->last))
+	if (!dots || text_flow(flow, true, &st->spec.flow) ||
+	    text_sequence(range, &st->number) || text_sequence(dots + 2, &st->last))
 		err = text_fail(&parser->text, "expect stream FLOW A..B");
 	free(flow);
 	free(range);
@@ -286,7 +285,7 @@ static int parse_expect(struct parser *parser)
 		const char *name;
 		int (*parse)(struct parser *parser);
 	} what[] = {
-		{"none", parse_none}, {"stream", parse_stream},	  {"ack", parse_ack},
+		{"none", parse_none}, {"stream", parse_stream},   {"ack", parse_ack},
 		{"no", parse_no},     {"request", parse_request}, {"held", parse_held},
 		{"ends", parse_ends},
 	};

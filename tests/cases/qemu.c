@@ -43,9 +43,11 @@ static bool rewriter;
 static bool option_known(const struct statement *st)
 {
 	static const char *const known[] = {
-		"compare_timeout_ms", "queue_max",
+		"compare_timeout_ms",
+		"queue_max",
 		/* QEMU knows no reordering: nothing to set. */
-		"reorder_ms", "reorder_window",
+		"reorder_ms",
+		"reorder_window",
 	};
 
 	for (unsigned int i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
@@ -125,7 +127,8 @@ static void compare_options(const struct testcase *test, char *to, size_t size)
 					strtoul(st->value, NULL, 0));
 		}
 	}
-	snprintf(to + len, size - len, ",compare_timeout=%u,expired_scan_cycle=%u", timeout, scan);
+	snprintf(to + len, size - len, ",compare_timeout=%u,expired_scan_cycle=%u", timeout,
+		 scan);
 }
 
 /* argv as one string, its words between blanks. */
@@ -136,12 +139,13 @@ static void command_line(const struct testcase *test, const int fd[STREAMS], cha
 	char options[200];
 
 	if (rewriter) {
-		snprintf(to, size,
-			 "%s -netdev socket,id=link,fd=%d -netdev hubport,id=h0,hubid=0,netdev=link"
-			 " -netdev socket,id=guest,fd=%d"
-			 " -netdev hubport,id=h1,hubid=0,netdev=guest"
-			 " -object filter-rewriter,id=rewriter,netdev=link,queue=all",
-			 common, fd[LINK], fd[GUEST]);
+		snprintf(
+			to, size,
+			"%s -netdev socket,id=link,fd=%d -netdev hubport,id=h0,hubid=0,netdev=link"
+			" -netdev socket,id=guest,fd=%d"
+			" -netdev hubport,id=h1,hubid=0,netdev=guest"
+			" -object filter-rewriter,id=rewriter,netdev=link,queue=all",
+			common, fd[LINK], fd[GUEST]);
 		return;
 	}
 	compare_options(test, options, sizeof(options));
@@ -237,7 +241,9 @@ static int stream_put(struct stream *stream, const void *bytes, unsigned int len
 
 static void take(struct run *run, unsigned int number, const uint8_t *bytes, unsigned int len)
 {
-	enum outlet outlet = !rewriter ? OUTLET_PORT : number == LINK ? OUTLET_LINK : OUTLET_GUEST;
+	enum outlet outlet = !rewriter      ? OUTLET_PORT :
+			     number == LINK ? OUTLET_LINK :
+					      OUTLET_GUEST;
 	struct frame *frame;
 	char *text;
 
@@ -313,7 +319,8 @@ static void qemu_poll(struct run *run, uint64_t until_ns)
 		return;
 	for (unsigned int i = 0; i < stream_count; i++)
 		fds[i] = (struct pollfd){streams[i].fd, POLLIN, 0};
-	wait.tv_nsec = until_ns - now < 10 * NSEC_PER_MSEC ? until_ns - now : 10 * NSEC_PER_MSEC;
+	wait.tv_nsec = until_ns - now < 10 * NSEC_PER_MSEC ? until_ns - now :
+							     10 * NSEC_PER_MSEC;
 	ppoll(fds, stream_count, &wait, NULL);
 	take_all(run);
 }

@@ -96,10 +96,9 @@ char *rows_explain(const char *title)
 	for (unsigned int i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		if (strlen(rows[i].name) != len || strncmp(rows[i].name, title + 1, len))
 			continue;
-		if (!rows[i].qemu ||
-		    asprintf(&text, "differs by %s%s: %s",
-			     strncmp(rows[i].name, "rule", 4) ? "row " : "", rows[i].name,
-			     rows[i].qemu) < 0)
+		if (!rows[i].qemu || asprintf(&text, "differs by %s%s: %s",
+					      strncmp(rows[i].name, "rule", 4) ? "row " : "",
+					      rows[i].name, rows[i].qemu) < 0)
 			return NULL;
 		return text;
 	}

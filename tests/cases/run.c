@@ -142,7 +142,8 @@ static void report_difference(const struct testcase *test, const char *error)
 	char *why = rows_explain(test->title);
 
 	report(test, why, error, NULL);
-	printf("# %s\n", why ? why : "unexplained: the title names no row or rule by which QEMU differs");
+	printf("# %s\n",
+	       why ? why : "unexplained: the title names no row or rule by which QEMU differs");
 	totals.explained += !!why;
 	free(why);
 }

@@ -65,8 +65,7 @@ static char *cover(const struct flow *flow, const struct view *v, uint32_t from,
 			continue;
 		}
 		if (asprintf(&why,
-			     seq - from >= len ?
-					   "byte %u has left, which is outside" :
+			     seq - from >= len ? "byte %u has left, which is outside" :
 			     sent < 0 ? "another byte has left at %u than P sent there" :
 					"a byte has left at %u, where P sent none",
 			     seq) < 0)
@@ -166,7 +165,8 @@ int seen_ack(struct run *run, const struct statement *st, char **why)
 		use_up(run, &st->spec.flow, SEEN_ACK, false);
 		return 0;
 	}
-	if (asprintf(why, any ? "the highest ack that left is %u" : "no ack has left", highest) < 0)
+	if (asprintf(why, any ? "the highest ack that left is %u" : "no ack has left",
+		     highest) < 0)
 		*why = NULL;
 	return any && (int32_t)(highest - st->number) > 0 ? -1 : 1;
 }

@@ -21,8 +21,8 @@ struct segment {
 struct stream {
 	struct flow flow;
 	bool has_isn;
-	uint32_t isn; /* of its latest life */
-	bool reborn;  /* it had an earlier one */
+	uint32_t isn;   /* of its latest life */
+	bool reborn;    /* it had an earlier one */
 	uint32_t shift; /* side secondary: P's number - the guest's */
 	struct segment *segments;
 	struct stream *next;
@@ -159,7 +159,8 @@ void sent_note(enum verb verb, const struct spec *spec, const struct frame *fram
 	decode_frame(frame, &v);
 	if (v.kind != KIND_TCP || !v.has_l4 || verb == VERB_S)
 		return;
-	if (spec->kind == KIND_TCP && v.flags & TCP_SYN && (verb == VERB_G || !(v.flags & TCP_ACK)))
+	if (spec->kind == KIND_TCP && v.flags & TCP_SYN &&
+	    (verb == VERB_G || !(v.flags & TCP_ACK)))
 		note_syn(verb == VERB_C, spec);
 	if (verb == VERB_C)
 		return;
@@ -232,7 +233,8 @@ static uint32_t tsval_of(const struct spec *spec)
 	return 0;
 }
 
-struct frame *sent_control(const struct testcase *test, const struct statement *st, char **error)
+struct frame *sent_control(const struct testcase *test, const struct statement *st,
+			   char **error)
 {
 	struct spec spec = {.kind = KIND_TCP, .set = FIELD_FLOW, .flow = st->spec.flow};
 	const struct spec *syn;

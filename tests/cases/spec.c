@@ -7,14 +7,14 @@
 
 #include "cases.h"
 
-#define OF_TCP	(1 << KIND_TCP)
-#define OF_UDP	(1 << KIND_UDP)
+#define OF_TCP  (1 << KIND_TCP)
+#define OF_UDP  (1 << KIND_UDP)
 #define OF_ICMP (1 << KIND_ICMP | 1 << KIND_ICMP6)
-#define OF_IP	(1 << KIND_IP)
-#define OF_ARP	(1 << KIND_ARP)
-#define OF_RAW	(1 << KIND_RAW)
-#define OF_L3	(OF_TCP | OF_UDP | OF_ICMP | OF_IP)
-#define OF_ALL	(OF_L3 | OF_ARP | OF_RAW)
+#define OF_IP   (1 << KIND_IP)
+#define OF_ARP  (1 << KIND_ARP)
+#define OF_RAW  (1 << KIND_RAW)
+#define OF_L3   (OF_TCP | OF_UDP | OF_ICMP | OF_IP)
+#define OF_ALL  (OF_L3 | OF_ARP | OF_RAW)
 /* A pattern that names no protocol may ask for what every IP packet has. */
 #define OF_OPEN (1 << KIND_OPEN)
 
@@ -22,9 +22,8 @@ static const struct {
 	const char *name;
 	enum kind kind;
 } kinds[] = {
-	{"tcp", KIND_TCP},     {"udp", KIND_UDP}, {"icmp", KIND_ICMP},
-	{"icmp6", KIND_ICMP6}, {"ip", KIND_IP},	  {"arp", KIND_ARP},
-	{"raw", KIND_RAW},     {"any", KIND_ANY},
+	{"tcp", KIND_TCP}, {"udp", KIND_UDP}, {"icmp", KIND_ICMP}, {"icmp6", KIND_ICMP6},
+	{"ip", KIND_IP},   {"arp", KIND_ARP}, {"raw", KIND_RAW},   {"any", KIND_ANY},
 };
 
 const struct spec_ext spec_exts[] = {
@@ -81,15 +80,15 @@ static int set_flags(struct spec *spec, const char *value)
 	return 0;
 }
 
-#define SET_NUMBER(field, max)                                                                 \
-	static int set_##field(struct spec *spec, const char *value)                           \
-	{                                                                                      \
-		uint64_t number;                                                               \
-											       \
-		if (option_number(value, max, &number))                                        \
-			return -1;                                                             \
-		spec->field = number;                                                          \
-		return 0;                                                                      \
+#define SET_NUMBER(field, max)                                       \
+	static int set_##field(struct spec *spec, const char *value) \
+	{                                                            \
+		uint64_t number;                                     \
+                                                                     \
+		if (option_number(value, max, &number))              \
+			return -1;                                   \
+		spec->field = number;                                \
+		return 0;                                            \
 	}
 
 SET_NUMBER(win, 65535)
@@ -354,11 +353,11 @@ static int parse_arp(struct text *text, struct spec *spec, bool pattern)
 	spec->set |= FIELD_OP;
 	from = err ? NULL : text_word(text);
 	to = from ? text_word(text) : NULL;
-	if (!err && (!to ? !pattern || from :
-			   text_address(from, &spec->flow.src) ||
-				     text_address(to, &spec->flow.dst) ||
-				     spec->flow.src.family != AF_INET ||
-				     spec->flow.dst.family != AF_INET))
+	if (!err &&
+	    (!to ? !pattern || from :
+		   text_address(from, &spec->flow.src) || text_address(to, &spec->flow.dst) ||
+			     spec->flow.src.family != AF_INET ||
+			     spec->flow.dst.family != AF_INET))
 		err = text_fail(text, "arp: two IPv4 addresses");
 	if (to)
 		spec->set |= FIELD_FLOW;
@@ -377,7 +376,8 @@ static int parse_flow(struct text *text, struct spec *spec, bool pattern)
 	int err = 0;
 
 	if (spec->kind == KIND_RAW) {
-		if (!word || text_hex(word, &spec->data, &spec->data_len) || spec->data_len < 14)
+		if (!word || text_hex(word, &spec->data, &spec->data_len) ||
+		    spec->data_len < 14)
 			err = text_fail(text, "raw: a whole frame in hex");
 	} else if (word && strchr(word, '>')) {
 		if (text_flow(word, ports, &spec->flow))

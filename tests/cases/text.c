@@ -235,10 +235,10 @@ int text_flow(const char *word, bool ports, struct flow *flow)
 	if (to) {
 		*to++ = 0;
 		err = end_point(copy, ports, &flow->src, &flow->sport) ||
-		      end_point(to, ports, &flow->dst, &flow->dport) ||
-		      flow->src.family != flow->dst.family ?
-				    -1 :
-				    0;
+				      end_point(to, ports, &flow->dst, &flow->dport) ||
+				      flow->src.family != flow->dst.family ?
+			      -1 :
+			      0;
 	}
 	free(copy);
 	return err;
