@@ -11,7 +11,7 @@
  * After a failover guest and port are a wire, but for the flows whose numbers
  * differ from what their clients know: those go on being translated.
  */
-#include "rewrite.h"
+#include "quote.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -73,6 +73,19 @@ static __always_inline enum verdict out_stream(struct __sk_buff *ctx,
 	return WAITS;
 }
 
+/* An ICMP error that quotes a TCP header. */
+static __always_inline enum verdict quoting(struct __sk_buff *ctx,
+					    const struct packet *p, int parsed,
+					    enum parse_direction dir)
+{
+	int ret;
+
+	if (parsed != PARSE_OK || p->key.fragment || !icmp_quotes(p))
+		return PASS;
+	ret = quote_translate(ctx, dir);
+	return ret < 0 ? WAITS : ret ? TRANSLATED : PASS;
+}
+
 static __always_inline void note_end(struct colo_rewrite *f, __u32 flags,
 				     __u32 fin)
 {
@@ -98,11 +111,11 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 				    struct colo_session *ses,
 				    struct colo_config *c)
 {
-	enum verdict v = PASS;
+	int how, parsed = packet_parse(ctx, FROM_GUEST);
+	enum verdict v = quoting(ctx, &s->pkt, parsed, FROM_GUEST);
 	struct colo_rewrite *f;
-	int how;
 
-	if (is_stream(&s->pkt, packet_parse(ctx, FROM_GUEST))) {
+	if (is_stream(&s->pkt, parsed)) {
 		f = rewrite_get(s, ses->epoch);
 		if (!f) {
 			COUNT(rw_untranslatable);
@@ -139,11 +152,12 @@ static __always_inline int active_out(struct __sk_buff *ctx, struct scratch *s,
 				      struct colo_session *ses,
 				      struct colo_config *c)
 {
+	int parsed = packet_parse(ctx, FROM_GUEST);
+	int bad = quoting(ctx, &s->pkt, parsed, FROM_GUEST) == WAITS;
 	struct colo_rewrite *f;
-	int bad = 0;
 
 	COUNT(active_out);
-	if (is_stream(&s->pkt, packet_parse(ctx, FROM_GUEST))) {
+	if (is_stream(&s->pkt, parsed)) {
 		f = rewrite_find(&s->pkt.key);
 		if (f) {
 			rewrite_reset(f, ses->epoch);
@@ -256,7 +270,8 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 	parsed = packet_parse(ctx, FROM_CLIENT);
 	if (parsed != PARSE_OK)
 		COUNT(in_parse_failed);
-	if (is_stream(&s->pkt, parsed) && !s->pkt.key.fragment) {
+	v = quoting(ctx, &s->pkt, parsed, FROM_CLIENT);
+	if (is_stream(&s->pkt, parsed)) {
 		f = rewrite_get(s, ses->epoch);
 		if (!f) {
 			COUNT(rw_in_dropped);
@@ -350,12 +365,13 @@ static __always_inline int active_in(struct __sk_buff *ctx, struct scratch *s,
 				     struct colo_session *ses,
 				     struct colo_config *c)
 {
+	int parsed = packet_parse(ctx, FROM_CLIENT);
 	struct packet *p = &s->pkt;
+	int bad = quoting(ctx, p, parsed, FROM_CLIENT) == WAITS;
 	struct colo_rewrite *f;
-	int bad = 0;
 
 	COUNT(active_in);
-	if (is_stream(p, packet_parse(ctx, FROM_CLIENT))) {
+	if (is_stream(p, parsed)) {
 		f = rewrite_find(&p->key);
 		if (f) {
 			rewrite_reset(f, ses->epoch);
