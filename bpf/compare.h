@@ -79,17 +79,24 @@ static __always_inline __u32 csum_field(__u32 proto, __u32 *len)
 	return 0;
 }
 
+/* The bits of a fragment's place that are its offset. */
+#define FRAGMENT_OFFSET(fr)						\
+	((fr)->key.ethertype == bpf_htons(ETHERTYPE_IPV6) ? 0xfff8 : 0x1fff)
+
 /* 0: two datagrams of one flow have the same content, but for the checksum. */
 __noinline int datagram_differ(__u32 p_idx, __u32 s_idx)
 {
 	struct colo_frame *p = frame_at(p_idx), *s = frame_at(s_idx);
-	__u32 off, n;
+	__u32 off, n = 0;
 
-	if (!p || !s || p->data_len != s->data_len)
+	if (!p || !s || p->data_len != s->data_len || p->seq != s->seq)
 		return 1;
 	if (!p->data_len)
 		return 0;
-	off = p->flags & COLO_FR_WHOLE ? 0 : csum_field(p->key.proto, &n);
+	off = csum_field(p->key.proto, &n);
+	if (p->flags & COLO_FR_WHOLE ||
+	    (p->key.fragment && p->seq & FRAGMENT_OFFSET(p)))
+		off = 0;
 	if (!off || p->data_len < off + n)
 		return pool_differ(p->data_off, s->data_off, p->data_len);
 	if (pool_differ(p->data_off, s->data_off, off))

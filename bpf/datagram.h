@@ -6,6 +6,7 @@
 #ifndef COLO_BPF_DATAGRAM_H
 #define COLO_BPF_DATAGRAM_H
 
+#include "fragment.h"
 #include "release.h"
 
 #define SEARCH_MAX	128	/* frames that are looked at for a partner */
@@ -17,6 +18,21 @@ struct search {
 	__u32 found;
 };
 
+/* Two frames of one flow vouch for each other. */
+static __always_inline int partners(__u32 p_idx, __u32 s_idx)
+{
+	struct colo_frame *p = frame_at(p_idx), *s = frame_at(s_idx);
+
+	if (!p || !s || datagram_differ(p_idx, s_idx))
+		return 0;
+	if (!p->key.fragment)
+		return 1;
+	if (fragment_elsewhere(p_idx, s->ack) ||
+	    fragment_elsewhere(s_idx, p->ack))
+		return 0;
+	return !fragment_bind(p_idx, s->ack) && !fragment_bind(s_idx, p->ack);
+}
+
 static long search_step(__u32 step __unused, void *arg)
 {
 	struct search *s = arg;
@@ -25,8 +41,8 @@ static long search_step(__u32 step __unused, void *arg)
 	if (!fr)
 		return 1;
 	if (!(s->p_side && fr->flags & COLO_FR_MATCHED) &&
-	    !(s->p_side ? datagram_differ(s->at, s->mine) :
-			  datagram_differ(s->mine, s->at))) {
+	    (s->p_side ? partners(s->at, s->mine) :
+			 partners(s->mine, s->at))) {
 		s->found = 1;
 		return 1;
 	}

@@ -160,6 +160,16 @@ static __always_inline int parse_l4(struct packet *p, __u32 proto, __u32 l4_len,
 	return PARSE_OK;
 }
 
+/* `place` is offset and more-fragments as in the header: 0 is a whole packet. */
+static __always_inline void parse_fragment(struct packet *p, __u32 place,
+					   __u32 id)
+{
+	p->key.fragment = place != 0;
+	p->seq = place;
+	p->end = place;
+	p->ack = id;
+}
+
 static __always_inline int parse_ipv4(struct packet *p,
 				      enum parse_direction dir)
 {
@@ -172,7 +182,7 @@ static __always_inline int parse_ipv4(struct packet *p,
 	if (ihl < 20 || total < ihl || l3 + total > p->len)
 		return PARSE_MALFORMED;
 	parse_addrs(p, l3 + 12, l3 + 16, 4, dir);
-	p->key.fragment = (hdr16(p, l3 + 6) & 0x3fff) != 0;
+	parse_fragment(p, hdr16(p, l3 + 6) & 0x3fff, hdr16(p, l3 + 4));
 	p->l4_off = l3 + ihl;
 	return parse_l4(p, hdr8(p, l3 + 9), total - ihl, dir);
 }
@@ -196,7 +206,8 @@ static __always_inline int parse_ipv6(struct packet *p,
 			break;
 		len = 8;
 		if (proto == PROTO_FRAGMENT)
-			p->key.fragment |= (hdr16(p, off + 2) & 0xfff9) != 0;
+			parse_fragment(p, hdr16(p, off + 2) & 0xfff9,
+				       hdr32(p, off + 4));
 		else
 			len = (hdr8(p, off + 1) + 1) * 8;
 		proto = hdr8(p, off);

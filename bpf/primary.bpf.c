@@ -212,7 +212,7 @@ static __always_inline int p_frame(struct __sk_buff *ctx, struct scratch *s,
 		ret = unheld(&p->key, COLO_REASON_QUEUE_FULL, p->seq);
 	else if (parsed == PARSE_MALFORMED)
 		ret = p_to_commit(ctx, f, COLO_REASON_MALFORMED);
-	else if (p->key.fragment)
+	else if (p->key.fragment && p->class == COLO_CLASS_TCP)
 		ret = p_to_commit(ctx, f, COLO_REASON_UNTRANSLATABLE);
 	else if (p->flags & COLO_FR_TCP)
 		ret = p_stream(ctx, &r, p);
@@ -399,7 +399,8 @@ static __always_inline int s_received(struct __sk_buff *ctx,
 		return CTX_DROP;
 	}
 	if (!s || ahead > 1 || bpf_skb_vlan_pop(ctx) ||
-	    packet_parse(ctx, FROM_GUEST) != PARSE_OK || s->pkt.key.fragment) {
+	    packet_parse(ctx, FROM_GUEST) != PARSE_OK ||
+	    (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP)) {
 		COUNT(s_unheld);
 		return CTX_DROP;
 	}

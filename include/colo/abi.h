@@ -232,11 +232,11 @@ struct colo_frame {
 	__u32 prev;
 	__u64 held_ns;		/* when it came */
 	__u64 epoch;
-	__u32 seq;		/* first unit */
+	__u32 seq;		/* first unit; a fragment's offset and more-flag */
 	__u32 end;		/* behind the last unit */
 	__u32 vouched;		/* P: units below are vouched for */
 	__u32 released;		/* P: units below have left */
-	__u32 ack;
+	__u32 ack;		/* of a fragment: the packet's id */
 	__u16 window;
 	__u16 urg_ptr;
 	__u32 data_off;		/* offset in the pool, COLO_NONE: no payload */
