@@ -44,7 +44,7 @@ LOADER_LIB     := $(BUILD)/libcolo.a
 LOADER_SOURCES := $(wildcard loader/*.c)
 LOADER_OBJECTS := $(LOADER_SOURCES:loader/%.c=$(BUILD)/loader/%.o)
 UNIT_SOURCES   := $(wildcard tests/unit/*.c)
-UNIT_OBJECTS   := $(UNIT_SOURCES:tests/unit/%.c=$(BUILD)/unit.d/%.o)
+UNIT_OBJECTS   := $(UNIT_SOURCES:tests/unit/%.c=$(BUILD)/unit-tests/%.o)
 
 # Fragments of other parts add what has to be built before `make test`.
 TEST_PREREQUISITES := $(BUILD)/unit
@@ -84,13 +84,13 @@ $(BINARY): $(BUILD)/loader/main.o $(LOADER_LIB)
 
 # --- tests -------------------------------------------------------------------
 
-$(BUILD)/unit.d/%.o: tests/unit/%.c Makefile | $(BUILD)/unit.d $(SKELETONS)
+$(BUILD)/unit-tests/%.o: tests/unit/%.c Makefile | $(BUILD)/unit-tests $(SKELETONS)
 	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP -c $< -o $@
 
 $(BUILD)/unit: $(UNIT_OBJECTS) $(LOADER_LIB)
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -o $@
 
-$(BUILD) $(BUILD)/loader $(BUILD)/unit.d:
+$(BUILD) $(BUILD)/loader $(BUILD)/unit-tests:
 	mkdir -p $@
 
 .PHONY: need-root deps test
@@ -151,4 +151,4 @@ help:
 	@echo 'make lint           clang-tidy, cppcheck, shellcheck'
 	@echo 'make clean'
 
--include $(wildcard $(BUILD)/*.d $(BUILD)/loader/*.d $(BUILD)/unit.d/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/loader/*.d $(BUILD)/unit-tests/*.d)

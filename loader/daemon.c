@@ -12,7 +12,8 @@
 
 #define ASK_AGAIN_NS	(100 * MS_NS)	/* a checkpoint that does not come */
 #define TAKE_NS		(1000 * MS_NS)	/* for the peer to yield */
-#define PROBE_NS	(1000 * MS_NS)	/* a silent daemon of the peer */
+#define TRY_NS		(400 * MS_NS)	/* a frame waits, and the peer's daemon is gone */
+#define TRY_AGAIN_NS	(1000 * MS_NS)
 #define LINGER_NS	(60000 * MS_NS)	/* to tell the peer that the guest is gone */
 #define ADOPT_GRACE_NS	(1000 * MS_NS)	/* for the first heartbeat after a restart */
 
@@ -96,10 +97,30 @@ static void peer_changed(struct daemon *d, enum peer_health health, __u64 now)
 	else if (health == PEER_LOST)
 		log_warning("peer: lost, nothing was heard for %llu ms",
 			    (now - d->peer.heard_ns) / MS_NS);
-	d->peer_down_ns = health == PEER_DOWN ? now + PROBE_NS : NO_TIMER;
 	server_publish(d, json_pack("{s:s, s:s, s:s}", "event", "peer", "from",
 				    peer_health_names[from], "health",
 				    peer_health_names[health]));
+}
+
+/*
+ * The peer's host lives, its daemon does not. Its guest may: then frames match
+ * and nothing waits. If something does, a checkpoint tries QEMU's channel to
+ * it, for an idle primary does not notice that a secondary is gone.
+ */
+static void try_channel(struct daemon *d, __u64 now)
+{
+	__u64 oldest;
+
+	if (d->session.role != COLO_ROLE_PRIMARY ||
+	    d->session.state != SESSION_COLO ||
+	    d->options.peer_lost != LOST_FAILOVER ||
+	    now < d->tried_ns + TRY_AGAIN_NS)
+		return;
+	oldest = release_oldest(&d->dp);
+	if (!oldest || now < oldest + TRY_NS)
+		return;
+	d->tried_ns = now;
+	hooks_ask(d, d->dp.session->epoch, "peer");
 }
 
 /*
@@ -115,6 +136,7 @@ static void judge_peer(struct daemon *d, __u64 now)
 		return;
 	}
 	daemon_peer_input(d);
+	peer_probe(&d->peer, now);
 	health = peer_judge(&d->peer, now);
 	if (health != d->peer.health)
 		peer_changed(d, health, now);
@@ -126,6 +148,7 @@ static void judge_peer(struct daemon *d, __u64 now)
 		daemon_event(d, EVENT_PEER_ALIVE);
 		break;
 	case PEER_DOWN:
+		try_channel(d, now);
 		if (d->options.peer_lost == LOST_FAILOVER)
 			daemon_event(d, EVENT_PEER_DOWN);
 		break;
@@ -138,16 +161,14 @@ static void judge_peer(struct daemon *d, __u64 now)
 
 /* ------------------------------------------------------------- actions --- */
 
-/* What QEMU announced is done; the answer follows it. */
+/* The answer to a stage: done, or QEMU leaves COLO at once. */
 static int stage_done(struct daemon *d, int err)
 {
-	if (err) {
-		log_error("%s, epoch %llu: %s: not acknowledged, QEMU leaves COLO when its time-out has run out",
+	if (err)
+		log_error("%s, epoch %llu: %s: QEMU is told to leave COLO",
 			  d->stage.name, d->stage.epoch, strerror(-err));
-		return err;
-	}
-	hooks_ack(d);
-	return 0;
+	hooks_ack(d, err ? strerror(-err) : NULL);
+	return err;
 }
 
 static int act_failover(struct daemon *d)
@@ -165,7 +186,7 @@ static int act_failover(struct daemon *d)
 	log_info("failover: this host goes on, %s", announced > 0 ?
 		 "addresses announced" : "QEMU announces the guest");
 	/* QEMU would run the guest anyway. */
-	hooks_ack(d);
+	hooks_ack(d, NULL);
 	return 0;
 }
 
@@ -227,6 +248,7 @@ static int act(void *context, enum session_action action,
 		log_error("QEMU: stage %s: refused, this side is %s",
 			  d->stage.name,
 			  session_state_names[d->session.state]);
+		hooks_ack(d, "the other side goes on alone");
 		return 0;
 	case ACTION_NONE:
 	case SESSION_ACTIONS:
@@ -255,10 +277,11 @@ void daemon_event(struct daemon *d, enum session_event event)
 {
 	int err = session_handle(&d->session, event);
 
-	if (err == -ENOENT && event <= EVENT_FAILOVER)
-		log_warning("QEMU: stage %s means nothing in state %s",
-			    d->stage.name,
-			    session_state_names[d->session.state]);
+	if (err == -ENOENT && event <= EVENT_FAILOVER) {
+		log_error("QEMU: stage %s is not expected in state %s: QEMU is told to leave COLO",
+			  d->stage.name, session_state_names[d->session.state]);
+		hooks_ack(d, "not expected: the proxy's data path is not in COLO");
+	}
 }
 
 /* ------------------------------------------------------------ requests --- */
@@ -361,15 +384,6 @@ static bool due(__u64 *timer, __u64 now)
 	return true;
 }
 
-/* QEMU's channel to the peer is tried: an idle primary notices nothing. */
-static void probe_channel(struct daemon *d)
-{
-	if (d->session.role == COLO_ROLE_PRIMARY &&
-	    d->session.state == SESSION_COLO &&
-	    d->options.peer_lost == LOST_FAILOVER)
-		hooks_ask(d, d->dp.session->epoch, "peer");
-}
-
 void daemon_timers(struct daemon *d)
 {
 	__u64 now = daemon_now();
@@ -391,8 +405,6 @@ void daemon_timers(struct daemon *d)
 		ask_checkpoint(d, now);
 	if (due(&d->take_ns, now))
 		daemon_event(d, EVENT_TAKE_TIMEOUT);
-	if (due(&d->peer_down_ns, now))
-		probe_channel(d);
 	if (d->linger_ns != NO_TIMER && (now >= d->linger_ns ||
 	    d->peer.fd < 0 || peer_goes_on(d)))
 		daemon_end(d, 1);
@@ -401,7 +413,7 @@ void daemon_timers(struct daemon *d)
 __u64 daemon_next(const struct daemon *d)
 {
 	const __u64 timers[] = { d->tick_ns, d->heartbeat_ns, d->ask_ns,
-				 d->take_ns, d->peer_down_ns };
+				 d->take_ns };
 	__u64 next = timers[0];
 
 	for (size_t i = 1; i < sizeof(timers) / sizeof(*timers); i++)
@@ -421,9 +433,9 @@ void daemon_init(struct daemon *d)
 	d->heartbeat_ns = 0;
 	d->ask_ns = 0;
 	d->take_ns = NO_TIMER;
-	d->peer_down_ns = NO_TIMER;
 	d->linger_ns = NO_TIMER;
 	d->peer.fd = -1;
+	d->peer.probe_fd = -1;
 }
 
 int daemon_adopt(struct daemon *d)

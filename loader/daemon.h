@@ -59,6 +59,7 @@ struct daemon {
 	bool qemu_gone;
 	bool peer_joined;	/* it was seen in COLO in this session */
 	__u64 asked_epoch;	/* last epoch for which QEMU was asked */
+	__u64 tried_ns;		/* when QEMU's channel to the peer was tried */
 
 	bool split;		/* both sides are active; was said */
 
@@ -71,7 +72,6 @@ struct daemon {
 	__u64 heartbeat_ns;
 	__u64 ask_ns;
 	__u64 take_ns;
-	__u64 peer_down_ns;	/* when the primary looks whether QEMU's peer lives */
 	__u64 linger_ns;	/* when to end after the guest is gone */
 };
 
@@ -94,7 +94,7 @@ const char *daemon_failover(struct daemon *d);
 
 /* hooks.c */
 int hooks_connect(struct daemon *d);
-void hooks_ack(struct daemon *d);
+void hooks_ack(struct daemon *d, const char *error);	/* NULL: done */
 void hooks_ask(struct daemon *d, __u64 epoch, const char *reason);
 void hooks_fail_over(struct daemon *d);
 bool hooks_check_file(const char *path);

@@ -84,14 +84,14 @@ static void answer_logged(void *context, json_t *value, const char *error)
 }
 
 /* The answer is only logged. */
-static int run_command(struct daemon *d, const char *command,
+static int run_command(struct daemon *d, bool oob, const char *command,
 		       json_t *arguments)
 {
 	char *name = strdup(command);
 	int err = -ENOMEM;
 
 	if (name)
-		err = qmp_execute(d->qmp, false, command, arguments,
+		err = qmp_execute(d->qmp, oob, command, arguments,
 				  answer_logged, name);
 	else
 		json_decref(arguments);
@@ -109,24 +109,29 @@ static void answer_ack(void *context, json_t *value, const char *error)
 			  error);
 }
 
-void hooks_ack(struct daemon *d)
+void hooks_ack(struct daemon *d, const char *error)
 {
 	if (!d->stage.ack)
 		return;
 	qmp_execute(d->qmp, true, "x-colo-proxy-ack",
-		    json_pack("{s:s, s:I}", "stage", d->stage.name, "epoch",
-			      (json_int_t)d->stage.epoch),
-		    answer_ack, d);
+		    json_pack("{s:s, s:I, s:s*}", "stage", d->stage.name,
+			      "epoch", (json_int_t)d->stage.epoch, "error",
+			      error), answer_ack, d);
 	d->stage.ack = false;
 }
 
 static void answer_ask(void *context, json_t *value, const char *error)
 {
-	(void)context;
-	if (error)
+	struct daemon *d = context;
+
+	if (error) {
+		/* It was missed that COLO ended: this daemon is younger. */
 		log_error("QEMU: x-colo-proxy-checkpoint: %s", error);
-	else if (!json_is_true(json_object_get(value, "accepted")))
+		if (!d->ending && qmp_is_open(d->qmp))
+			daemon_event(d, EVENT_COLO_EXIT);
+	} else if (!json_is_true(json_object_get(value, "accepted"))) {
 		log_debug("QEMU: the epoch was closed already");
+	}
 }
 
 void hooks_ask(struct daemon *d, __u64 epoch, const char *reason)
@@ -153,7 +158,7 @@ static int each_line(const char *path, struct daemon *d)
 		return -1;
 	}
 	while (!err && getline(&line, &size, file) >= 0) {
-		const char *command = NULL;
+		const char *command = NULL, *oob = NULL;
 		json_t *arguments = NULL, *object;
 		json_error_t why;
 
@@ -161,13 +166,18 @@ static int each_line(const char *path, struct daemon *d)
 		if (line[strspn(line, " \t\r\n")] == 0 || *line == '#')
 			continue;
 		object = json_loads(line, 0, &why);
-		if (!object || json_unpack(object, "{s:s, s?o}", "execute",
-					   &command, "arguments", &arguments)) {
-			log_error("--on-failover-qmp %s:%d: is no {\"execute\": COMMAND, \"arguments\": {...}}",
+		if (!object ||
+		    json_unpack(object, "{s?s, s?s, s?o}", "execute", &command,
+				"exec-oob", &oob, "arguments", &arguments) ||
+		    !command == !oob) {
+			log_error("--on-failover-qmp %s:%d: is no {\"execute\" or \"exec-oob\": COMMAND, \"arguments\": {...}}",
 				  path, number);
 			err = -1;
 		} else if (d) {
-			run_command(d, command, json_incref(arguments));
+			/* Yank is for a main loop that is stuck. */
+			run_command(d, oob || !strcmp(command, "yank"),
+				    oob ? oob : command,
+				    json_incref(arguments));
 		}
 		json_decref(object);
 	}
@@ -201,7 +211,7 @@ void hooks_fail_over(struct daemon *d)
 	if (d->options.on_failover)
 		each_line(d->options.on_failover, d);
 	else if (d->session.role == COLO_ROLE_SECONDARY)
-		run_command(d, "nbd-server-stop", NULL);
+		run_command(d, false, "nbd-server-stop", NULL);
 	qmp_execute(d->qmp, false, "x-colo-lost-heartbeat", NULL, answer_lost,
 		    d);
 }
@@ -214,19 +224,36 @@ static void give_up(struct daemon *d, const char *what, const char *why)
 	daemon_end(d, 1);
 }
 
-/* A restarted daemon goes on where the one before it was. */
+/*
+ * A restarted daemon goes on where the one before it was. QEMU keeps its mode
+ * until it has failed over, and its epoch after that: no mode and an epoch is
+ * a failover that went on without a daemon, no epoch another QEMU.
+ */
+static void adopt_qemu(struct daemon *d, const char *mode, __u64 epoch)
+{
+	if (d->session.state != SESSION_COLO || strcmp(mode, "none"))
+		return;
+	log_warning("%s: QEMU is not in COLO any more", d->options.name);
+	snprintf(d->stage.name, sizeof(d->stage.name), "%s",
+		 epoch ? "failover" : "none");
+	d->stage.ack = false;
+	daemon_event(d, epoch ? EVENT_FAILOVER : EVENT_QEMU_GONE);
+	d->linger_ns = NO_TIMER;
+}
+
 static void answer_query(void *context, json_t *value, const char *error)
 {
 	struct daemon *d = context;
 	const char *stage = NULL, *mode = "none";
-	json_int_t epoch = 0;
+	json_int_t epoch = 0, stage_epoch = 0;
 
 	if (error) {
 		give_up(d, "x-query-colo-proxy", error);
 		return;
 	}
-	json_unpack(value, "{s?s, s?{s:s, s:I}}", "mode", &mode, "pending",
-		    "stage", &stage, "epoch", &epoch);
+	json_unpack(value, "{s?s, s?I, s?{s:s, s:I}}", "mode", &mode,
+		    "epoch", &epoch, "pending", "stage", &stage, "epoch",
+		    &stage_epoch);
 	d->hooks = true;
 	log_info("%s: %s, mode %s, epoch %llu; QEMU: mode %s%s%s",
 		 d->options.name, session_state_names[d->session.state],
@@ -234,9 +261,9 @@ static void answer_query(void *context, json_t *value, const char *error)
 		 stage ? ", waits at " : "", stage ? stage : "");
 	notify_manager("READY=1");
 	if (stage)
-		handle_stage(d, stage, epoch, true);
-	else if (d->session.state == SESSION_COLO && !strcmp(mode, "none"))
-		daemon_event(d, EVENT_COLO_EXIT);
+		handle_stage(d, stage, stage_epoch, true);
+	else
+		adopt_qemu(d, mode, epoch);
 }
 
 static void answer_set(void *context, json_t *value, const char *error)

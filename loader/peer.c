@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +13,8 @@
 #include "log.h"
 #include "peer.h"
 
-/*
- * Linux sends an "unreachable" once a second to one destination after the
- * first few (net.ipv4.icmp_ratelimit): that long one speaks for its host.
- */
-#define REFUSED_NS 1500000000ULL
+#define READ_MAX 64		/* datagrams at a time */
+#define PROBE_NS 500000000ULL	/* a try that has no answer by then is given up */
 
 const char *const peer_health_names[] = {
 	[PEER_UNKNOWN] = "unknown",
@@ -177,6 +175,7 @@ int peer_open(struct peer *peer, const char *text, const char *device,
 
 	memset(peer, 0, sizeof(*peer));
 	peer->fd = -1;
+	peer->probe_fd = -1;
 	peer->lost_ns = lost_ms * 1000000ULL;
 	peer->heard_ns = now_ns;
 	if (peer_parse_address(text, &address, &length)) {
@@ -203,11 +202,22 @@ int peer_open(struct peer *peer, const char *text, const char *device,
 		return err;
 	}
 	peer->fd = fd;
+	peer->address = address;
+	peer->address_length = length;
+	snprintf(peer->device, sizeof(peer->device), "%s", device);
 	return 0;
+}
+
+static void probe_end(struct peer *peer)
+{
+	if (peer->probe_fd >= 0)
+		close(peer->probe_fd);
+	peer->probe_fd = -1;
 }
 
 void peer_close(struct peer *peer)
 {
+	probe_end(peer);
 	if (peer->fd >= 0)
 		close(peer->fd);
 	peer->fd = -1;
@@ -221,10 +231,9 @@ void peer_send(struct peer *peer, struct peer_message *message)
 		return;
 	message->sequence = ++peer->sequence;
 	peer_encode(message, bytes);
-	/* A refusal of the one before may be reported here: peer_receive(). */
-	if (send(peer->fd, bytes, sizeof(bytes), 0) < 0 &&
-	    errno == ECONNREFUSED)
-		peer->refused_ns = ~0ULL;
+	/* An error is that of the one before; peer_judge() sees the silence. */
+	if (send(peer->fd, bytes, sizeof(bytes), 0) < 0)
+		send(peer->fd, bytes, sizeof(bytes), 0);
 }
 
 static void warn_once(struct peer *peer, int err)
@@ -241,17 +250,15 @@ int peer_receive(struct peer *peer, __u64 now_ns)
 {
 	unsigned char bytes[512];
 
-	while (peer->fd >= 0) {
+	for (int i = 0; peer->fd >= 0 && i < READ_MAX; i++) {
 		struct peer_message message;
 		ssize_t n = recv(peer->fd, bytes, sizeof(bytes), 0);
 		int err;
 
-		if (n < 0 && errno == ECONNREFUSED) {
-			peer->refused_ns = now_ns;
-			continue;
-		}
-		if (n < 0)
+		if (n < 0 && (errno == EAGAIN || errno == ENOTCONN))
 			break;
+		if (n < 0)	/* what became of one that was sent */
+			continue;
 		err = peer_decode(&message, bytes, n);
 		if (err) {
 			warn_once(peer, err);
@@ -259,12 +266,57 @@ int peer_receive(struct peer *peer, __u64 now_ns)
 		}
 		peer->last = message;
 		peer->heard_ns = now_ns;
+		peer->refused_ns = 0;
 		peer->leaving = message.flags & PEER_LEAVING;
 		return 1;
 	}
-	if (peer->refused_ns == ~0ULL)
-		peer->refused_ns = now_ns;
 	return 0;
+}
+
+static void probe_begin(struct peer *peer, __u64 now_ns)
+{
+	int fd = socket(peer->address.ss_family,
+			SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, peer->device,
+		   strlen(peer->device));
+	if (connect(fd, (struct sockaddr *)&peer->address,
+		    peer->address_length) && errno != EINPROGRESS) {
+		if (errno == ECONNREFUSED)
+			peer->refused_ns = now_ns;
+		close(fd);
+		return;
+	}
+	peer->probe_fd = fd;
+	peer->probe_ns = now_ns;
+}
+
+/* Refused, or taken by another service: its host lives. */
+static void probe_look(struct peer *peer, __u64 now_ns)
+{
+	struct pollfd poll_fd = { .fd = peer->probe_fd, .events = POLLOUT };
+	socklen_t length = sizeof(int);
+	int err = 0;
+
+	if (poll(&poll_fd, 1, 0) == 1) {
+		getsockopt(peer->probe_fd, SOL_SOCKET, SO_ERROR, &err, &length);
+		if (!err || err == ECONNREFUSED)
+			peer->refused_ns = now_ns;
+		probe_end(peer);
+	} else if (now_ns > peer->probe_ns + PROBE_NS) {
+		probe_end(peer);
+	}
+}
+
+void peer_probe(struct peer *peer, __u64 now_ns)
+{
+	if (peer->probe_fd >= 0)
+		probe_look(peer, now_ns);
+	if (peer->fd >= 0 && peer->probe_fd < 0 &&
+	    (peer->leaving || now_ns > peer->heard_ns + peer->lost_ns / 4))
+		probe_begin(peer, now_ns);
 }
 
 enum peer_health peer_judge(const struct peer *peer, __u64 now_ns)
@@ -277,7 +329,7 @@ enum peer_health peer_judge(const struct peer *peer, __u64 now_ns)
 		return PEER_ALIVE;
 	if (peer->leaving && !silent)
 		return PEER_DOWN;
-	if (peer->refused_ns && now_ns < peer->refused_ns + REFUSED_NS)
+	if (peer->refused_ns && now_ns <= peer->refused_ns + peer->lost_ns)
 		return PEER_DOWN;
 	return PEER_LOST;
 }

@@ -3,9 +3,11 @@
  * Heartbeats between the daemons of the two hosts: small UDP messages over the
  * link, sent each heartbeat_ms and at once when something changed.
  *
- * When messages stop to come, the daemon or its host may be gone. A host that
- * lives answers "port unreachable" for its daemon: then the peer is DOWN, and
- * its data path and QEMU may go on. Without that answer the peer is LOST.
+ * When messages stop to come, the daemon or its host may be gone. Then a TCP
+ * connection to the same port is tried, which nobody listens on: a host that
+ * lives refuses it, and the peer is DOWN; its data path and QEMU may go on.
+ * Without an answer the peer is LOST. (The "port unreachable" that UDP gets is
+ * no such answer: Linux sends one a second.)
  */
 #ifndef COLO_PEER_H
 #define COLO_PEER_H
@@ -67,12 +69,17 @@ struct peer {
 	int fd;
 	__u64 lost_ns;		/* silence that is a loss */
 	__u64 heard_ns;		/* the last message */
-	__u64 refused_ns;	/* the last "port unreachable" */
+	__u64 refused_ns;	/* the last sign of its host alone */
 	bool leaving;		/* it said so in its last message */
 	bool warned;		/* about what it sends */
 	enum peer_health health;
 	__u64 sequence;
 	struct peer_message last;
+	struct sockaddr_storage address;
+	socklen_t address_length;
+	char device[16];
+	int probe_fd;		/* a connection that is being tried, or -1 */
+	__u64 probe_ns;		/* since when */
 };
 
 /*
@@ -89,6 +96,9 @@ void peer_send(struct peer *peer, struct peer_message *message);
  * Read one message. 1: it is in peer->last; 0: nothing more to read.
  */
 int peer_receive(struct peer *peer, __u64 now_ns);
+
+/* Look for its host, if the peer is silent: call it each heartbeat. */
+void peer_probe(struct peer *peer, __u64 now_ns);
 
 /* What the silence means by now. */
 enum peer_health peer_judge(const struct peer *peer, __u64 now_ns);

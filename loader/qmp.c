@@ -176,7 +176,6 @@ void qmp_output(struct qmp *qmp)
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (n < 0) {
-			/* What QEMU said last may still be there to be read. */
 			int err = errno == EPIPE || errno == ECONNRESET ?
 				  0 : -errno;
 

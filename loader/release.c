@@ -423,6 +423,20 @@ int release_tick(struct datapath *dp, __u64 now, __u64 *next_ns)
 	return err;
 }
 
+__u64 release_oldest(const struct datapath *dp)
+{
+	__u64 oldest = 0;
+
+	for (__u32 i = 0; i < dp->max_frames; i++) {
+		__u64 held = dp->frames[i].held_ns;
+
+		if (dp->frames[i].state == COLO_FRAME_P &&
+		    (!oldest || held < oldest))
+			oldest = held;
+	}
+	return oldest;
+}
+
 int release_event(struct datapath *dp, const struct colo_event *event,
 		  __u64 *next_ns)
 {

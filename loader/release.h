@@ -24,6 +24,9 @@ int release_discard(struct datapath *dp);
  */
 int release_tick(struct datapath *dp, __u64 now_ns, __u64 *next_ns);
 
+/* When the oldest frame of P came that is held, 0: none is. */
+__u64 release_oldest(const struct datapath *dp);
+
 /* A ring buffer event: what it needs besides telling QEMU (WATCH, RELEASE). */
 int release_event(struct datapath *dp, const struct colo_event *event,
 		  __u64 *next_ns);

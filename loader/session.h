@@ -61,7 +61,7 @@ enum session_action {
 	ACTION_YIELD,		/* discard, shut */
 	ACTION_GONE,		/* tell the peer, discard, shut */
 	ACTION_SPLIT,		/* both are active: say so, loudly */
-	ACTION_REFUSE,		/* a stage that must not happen: no acknowledgement */
+	ACTION_REFUSE,		/* a stage that must not happen: acknowledge it with an error */
 	SESSION_ACTIONS,
 };
 

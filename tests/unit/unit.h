@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The groups of unit tests; each returns how many of its tests failed. */
+#ifndef COLO_UNIT_H
+#define COLO_UNIT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define UNIT_GROUPS(X) X(link) X(peer) X(session) X(options) X(qmp)
+
+struct unit_result {
+	unsigned int tests;
+	int failed;
+};
+
+#define UNIT_GROUP(name) struct unit_result unit_##name(void);
+UNIT_GROUPS(UNIT_GROUP)
+#undef UNIT_GROUP
+
+/* The function of the group `group` that runs `tests`. */
+#define UNIT_RUN(group, tests)                                                \
+	struct unit_result unit_##group(void)                                 \
+	{                                                                     \
+		struct unit_result result = {                                 \
+			sizeof(tests) / sizeof(*(tests)), 0                   \
+		};                                                            \
+                                                                              \
+		result.failed = cmocka_run_group_tests_name(#group, tests,    \
+							    NULL, NULL);      \
+		return result;                                                \
+	}
+
+#endif
