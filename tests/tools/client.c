@@ -349,11 +349,13 @@ static void on_signal(int sig)
 static int run_command(const struct command *command, const struct options *o)
 {
 	struct run r = {.opt = o, .name = command->name, .progress_fd = -1};
-	/* No SA_RESTART: a wait ends, and its loop looks at the flags. */
+	/*
+	 * No SA_RESTART: a wait ends, and its loop looks at the flags. SIGINT
+	 * keeps its default: it ends a client in the midst of a wait.
+	 */
 	struct sigaction act = {.sa_handler = on_signal};
 
 	sigaction(SIGTERM, &act, NULL);
-	sigaction(SIGINT, &act, NULL);
 	sigaction(SIGUSR1, &act, NULL);
 	if (o->progress) {
 		r.progress_fd = open(o->progress, O_WRONLY | O_CREAT | O_TRUNC, 0644);

@@ -328,11 +328,27 @@ proxy_attach() {
 		--link link --peer "${link_ip[$other]}"
 }
 
+# What the survivor's QEMU must be told about its disk before it goes on alone.
+# The secondary's NBD server ends by the daemon's default. On a primary, yank
+# comes first and out of band: a host that died without a last word leaves NBD
+# requests and perhaps a checkpoint in flight, QEMU's main loop waits for them,
+# and every other command waits for the main loop.
+failover_commands() {
+	cat <<-'END' >"$dir/p.failover"
+	{"execute": "yank", "arguments": {"instances": [{"type": "block-node", "node-name": "nbd0"}, {"type": "migration"}]}}
+	{"execute": "x-blockdev-change", "arguments": {"parent": "colo-disk0", "child": "children.1"}}
+	END
+	cat <<-'END' >"$dir/s.failover"
+	{"execute": "nbd-server-stop"}
+	END
+}
+
 daemon_start() {
 	local side=$1
 
 	in_host "$side" "$colo_bpf" run "$id-$side" \
-		--qmp "$dir/$side.qmp-daemon" </dev/null \
+		--qmp "$dir/$side.qmp-daemon" --wait-qmp-s 10 \
+		--on-failover-qmp "$dir/$side.failover" </dev/null \
 		>>"$dir/$side.daemon.log" 2>&1 &
 	daemon_pid[$side]=$!
 	disown
@@ -352,6 +368,7 @@ pair_begin() {
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
 	trap pair_end EXIT
+	failover_commands
 	net_up
 }
 
@@ -371,8 +388,10 @@ pair_up() {
 	wait_for 30 "both guests' services" guest_ready || pair_fail
 }
 
+# The daemon has its QEMU and its peer.
 proxy_ready() {
-	proxy "$1" status -j
+	proxy "$1" status -j |
+		jq -e '.daemon | .qemu and .peer == "alive"'
 }
 
 proxies_ready() {
@@ -415,7 +434,7 @@ pair_down() {
 	local side pid
 
 	for pid in "${client_pids[@]}"; do
-		end_process "$pid"
+		end_process "$pid" KILL
 	done
 	client_pids=()
 	for side in p s; do
