@@ -328,6 +328,7 @@ void sent_clear(void);
 void sent_note(enum verb verb, const struct spec *spec, const struct frame *frame);
 /* 0: no byte of P there; 1: P sent `byte` there; -1: P sent another one */
 int sent_check(const struct flow *flow, uint32_t seq, uint8_t byte);
+bool sent_ever(const struct flow *flow, uint32_t seq);
 /* The flow of P has had an earlier life; its latest began with *isn. */
 bool sent_life(const struct flow *flow, uint32_t *isn);
 /* P's SYN or SYN-ACK that an `I` stands for. */

@@ -335,11 +335,30 @@ static int colo_put(struct run *run, enum verb verb, int epoch_diff, struct fram
 	}
 }
 
+/* A primary says nothing of its own: what leaves, P has sent, and by now. */
+static void check_sent(struct run *run, struct frame *frame)
+{
+	struct view v;
+	uint32_t seq;
+
+	decode_frame(frame, &v);
+	if (run->test->side != SIDE_PRIMARY || v.kind != KIND_TCP || !v.has_l4 || v.fragment)
+		return;
+	seq = v.seq + (v.flags & TCP_SYN ? 1 : 0);
+	for (unsigned int i = 0; i < v.data_len && !frame->fault; i++, seq++) {
+		if (!sent_ever(&v.flow, seq) &&
+		    asprintf(&frame->fault, "byte %u left, which P has not sent", seq) < 0)
+			frame->fault = NULL;
+	}
+}
+
 static void take_wire(struct run *run, enum outlet outlet, struct frame *frame)
 {
 	static const char *const arrows[OUTLETS] = {"port", "guest", "link"};
 	char *text;
 
+	if (outlet == OUTLET_PORT)
+		check_sent(run, frame);
 	if (verbose) {
 		text = decode_print(frame);
 		printf("#   -> %-5s %s%s%s\n", arrows[outlet], text, frame->fault ? " !! " : "",

@@ -14,6 +14,7 @@ struct segment {
 	uint32_t seq;
 	uint32_t len;
 	uint8_t *data;
+	unsigned int life;
 	struct segment *next;
 };
 
@@ -21,9 +22,9 @@ struct segment {
 struct stream {
 	struct flow flow;
 	bool has_isn;
-	uint32_t isn;   /* of its latest life */
-	bool reborn;    /* it had an earlier one */
-	uint32_t shift; /* side secondary: P's number - the guest's */
+	uint32_t isn;      /* of its latest life */
+	unsigned int life; /* the number of it; 0: it had no earlier one */
+	uint32_t shift;    /* side secondary: P's number - the guest's */
 	struct segment *segments;
 	struct stream *next;
 };
@@ -119,8 +120,7 @@ static void note_life(struct stream *stream, uint32_t isn)
 	if (stream->has_isn && stream->isn == isn)
 		return;
 	if (stream->has_isn || stream->segments)
-		stream->reborn = true;
-	forget_segments(stream);
+		stream->life++;
 	stream->has_isn = true;
 	stream->isn = isn;
 }
@@ -131,6 +131,7 @@ static void note_data(struct stream *stream, const struct view *v)
 
 	segment->seq = v->seq + (v->flags & TCP_SYN ? 1 : 0) + stream->shift;
 	segment->len = v->data_len;
+	segment->life = stream->life;
 	segment->data = malloc(v->data_len + 1);
 	memcpy(segment->data, v->data, v->data_len);
 	segment->next = stream->segments;
@@ -179,7 +180,7 @@ int sent_check(const struct flow *flow, uint32_t seq, uint8_t byte)
 	int found = 0;
 
 	for (struct segment *s = stream ? stream->segments : NULL; s; s = s->next) {
-		if (seq - s->seq >= s->len)
+		if (s->life != stream->life || seq - s->seq >= s->len)
 			continue;
 		if (s->data[seq - s->seq] == byte)
 			return 1;
@@ -188,11 +189,23 @@ int sent_check(const struct flow *flow, uint32_t seq, uint8_t byte)
 	return found;
 }
 
+/* P has sent this unit, in whatever life and with whatever byte. */
+bool sent_ever(const struct flow *flow, uint32_t seq)
+{
+	struct stream *stream = find_stream(flow, false);
+
+	for (struct segment *s = stream ? stream->segments : NULL; s; s = s->next) {
+		if (seq - s->seq < s->len)
+			return true;
+	}
+	return false;
+}
+
 bool sent_life(const struct flow *flow, uint32_t *isn)
 {
 	struct stream *stream = find_stream(flow, false);
 
-	if (!stream || !stream->reborn)
+	if (!stream || !stream->life)
 		return false;
 	*isn = stream->isn;
 	return true;
