@@ -561,6 +561,13 @@ static void check_counters(struct run *run)
 		run_fail(run,
 			 "%" PRId64 " frames are held by the counters, %" PRId64 " records",
 			 counted, found);
+	counted = now.p_policy_pass + now.p_policy_drop + now.p_covered + now.p_at_once +
+		  now.p_held + now.p_unheld;
+	if ((int64_t)now.p_frames != counted)
+		run_fail(run,
+			 "%llu frames of P came, %" PRId64
+			 " are counted by what became of them",
+			 now.p_frames, counted);
 	if (rig->requests > 1)
 		run_fail(run, "%u requests of one epoch were announced", rig->requests);
 }
@@ -577,6 +584,23 @@ static void show_counters(void)
 #undef SHOW
 }
 
+/* What may never leave fails a case that did not look at it, too. */
+static void check_faults(struct run *run)
+{
+	for (enum outlet o = 0; o < OUTLETS && !run->error; o++) {
+		for (unsigned int i = 0; i < run->out[o].count; i++) {
+			const struct frame *frame = run->out[o].list[i];
+			char *text;
+
+			if (!frame->fault)
+				continue;
+			text = decode_print(frame);
+			run_fail(run, "%s: %s: %s", outlet_names[o], frame->fault, text);
+			free(text);
+		}
+	}
+}
+
 static void colo_end(struct run *run)
 {
 	if (!rig->attached)
@@ -584,6 +608,7 @@ static void colo_end(struct run *run)
 	colo_poll(run, 0);
 	if (verbose)
 		show_counters();
+	check_faults(run);
 	check_lost(run);
 	check_counters(run);
 }

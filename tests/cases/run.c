@@ -179,7 +179,9 @@ static void run_case(const struct testcase *test, struct proxy *proxy)
 			execute(&run, st);
 		proxy->end(&run);
 	}
-	if (run.error && proxy == &qemu_proxy)
+	if (stopping)
+		printf("# interrupted in: %s\n", test->title);
+	else if (run.error && proxy == &qemu_proxy)
 		report_difference(test, run.error);
 	else
 		report(test, !run.error, run.error, NULL);
