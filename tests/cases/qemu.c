@@ -110,10 +110,13 @@ static const char *binary(void)
 	return path;
 }
 
-/* What the case sets, as properties of colo-compare. */
+/*
+ * What the case sets, as properties of colo-compare. It asks again at each scan
+ * that finds the same packet: scans no faster than the time-out, as by default.
+ */
 static void compare_options(const struct testcase *test, char *to, size_t size)
 {
-	unsigned int timeout = 3000, scan = 3000;
+	unsigned int timeout = 3000;
 	int len = 0;
 
 	for (const struct statement *st = test->first; st; st = st->next) {
@@ -121,14 +124,13 @@ static void compare_options(const struct testcase *test, char *to, size_t size)
 			continue;
 		if (!strcmp(st->key, "compare_timeout_ms")) {
 			timeout = strtoul(st->value, NULL, 0);
-			scan = timeout < 10 ? timeout : 10;
 		} else if (!strcmp(st->key, "queue_max")) {
 			len += snprintf(to + len, size - len, ",max_queue_size=%lu",
 					strtoul(st->value, NULL, 0));
 		}
 	}
 	snprintf(to + len, size - len, ",compare_timeout=%u,expired_scan_cycle=%u", timeout,
-		 scan);
+		 timeout);
 }
 
 /* argv as one string, its words between blanks. */
