@@ -15,7 +15,7 @@
 #include "log.h"
 
 #define ADDRESSES_MAX 64
-#define FLOWS_MAX     65536	/* looked through for addresses */
+#define FLOWS_MAX     65536 /* looked through for addresses */
 
 struct arp_frame {
 	struct ethhdr ethernet;
@@ -31,8 +31,7 @@ struct arp_frame {
 	__u8 padding[18];
 } __attribute__((packed));
 
-static int guest_addresses(const struct datapath *dp,
-			   __be32 address[ADDRESSES_MAX])
+static int guest_addresses(const struct datapath *dp, __be32 address[ADDRESSES_MAX])
 {
 	struct colo_flow_key key, *last = NULL;
 	int count = 0;
@@ -61,7 +60,7 @@ static int send_arp(int fd, const struct datapath *dp, __be32 address)
 		.sll_family = AF_PACKET,
 		.sll_ifindex = dp->config->port_ifindex,
 		.sll_halen = ETH_ALEN,
-		.sll_addr = { 255, 255, 255, 255, 255, 255 },
+		.sll_addr = {255, 255, 255, 255, 255, 255},
 	};
 	struct arp_frame frame = {
 		.ethernet.h_proto = htons(ETH_P_ARP),
@@ -77,8 +76,9 @@ static int send_arp(int fd, const struct datapath *dp, __be32 address)
 	memset(frame.ethernet.h_dest, 255, ETH_ALEN);
 	memcpy(frame.ethernet.h_source, dp->abi.guest_mac, ETH_ALEN);
 	memcpy(frame.sender_mac, dp->abi.guest_mac, ETH_ALEN);
-	return sendto(fd, &frame, sizeof(frame), 0, (struct sockaddr *)&to,
-		      sizeof(to)) < 0 ? -errno : 0;
+	return sendto(fd, &frame, sizeof(frame), 0, (struct sockaddr *)&to, sizeof(to)) < 0 ?
+		       -errno :
+		       0;
 }
 
 int announce_guest(const struct datapath *opened)

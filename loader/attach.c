@@ -25,7 +25,8 @@ static int check_mounts(void)
 {
 	if (pin_mounted() || !pin_private_mounts())
 		return 0;
-	log_error("/sys/fs/bpf is no BPF file system in this mount namespace, and pins made here would vanish with it (`ip netns exec` does that): use --netns, or mount one: `mount -t bpf bpf /sys/fs/bpf`");
+	log_error(
+		"/sys/fs/bpf is no BPF file system in this mount namespace, and pins made here would vanish with it (`ip netns exec` does that): use --netns, or mount one: `mount -t bpf bpf /sys/fs/bpf`");
 	return -EXDEV;
 }
 
@@ -39,8 +40,7 @@ static int check_peer(const char *peer)
 	if (!peer_parse_address(peer, &address, &length) &&
 	    __builtin_strlen(peer) < sizeof(((struct colo_abi *)0)->peer))
 		return -1;
-	return options_bad("attach",
-			   "--peer \"%s\": is not ADDR, ADDR:PORT or [ADDR6]:PORT",
+	return options_bad("attach", "--peer \"%s\": is not ADDR, ADDR:PORT or [ADDR6]:PORT",
 			   peer);
 }
 
@@ -50,64 +50,51 @@ int cmd_attach(int argc, char **argv)
 	struct colo_config *c = &o.config;
 	int role = 0;
 	const struct option_row rows[] = {
-		{ OPTION_NAME, .argument = "NAME", .required = true,
-		  .value = &o.name },
-		{ OPTION_CHOICE, .name = "role", .required = true,
-		  .argument = "ROLE", .value = &role, .choices = roles,
-		  .help = "which side this host is" },
-		{ OPTION_TEXT, .name = "guest", .required = true,
-		  .argument = "DEV", .value = &o.guest,
-		  .help = "the guest's tap" },
-		{ OPTION_TEXT, .name = "port", .required = true,
-		  .argument = "DEV", .value = &o.port,
-		  .help = "the device where the clients are" },
-		{ OPTION_TEXT, .name = "link", .required = true,
-		  .argument = "DEV", .value = &o.link,
-		  .help = "the device to the other host; MTU: the port's + 4" },
-		{ OPTION_TEXT, .name = "peer", .argument = "ADDR[:PORT]",
-		  .value = &o.peer,
-		  .help = "the other host's address on the link, for the daemon" },
-		{ OPTION_NUMBER, .name = "compare-timeout-ms", .argument = "MS",
-		  .value = &c->compare_timeout_ms, .min = 1, .max = 3600000,
-		  .help = "the bound of every wait (3000)" },
-		{ OPTION_NUMBER, .name = "reorder-ms", .argument = "MS",
-		  .value = &c->reorder_ms, .min = 1, .max = 60000,
-		  .help = "datagrams may come that much later (2)" },
-		{ OPTION_NUMBER, .name = "reorder-window", .argument = "N",
-		  .value = &c->reorder_window, .min = 1, .max = 64,
-		  .help = "or behind that many (8)" },
-		{ OPTION_NUMBER, .name = "queue-max", .argument = "N",
-		  .value = &c->queue_max, .min = 1, .max = 1 << 20,
-		  .help = "held frames of a flow and side (4096)" },
-		{ OPTION_NUMBER, .name = "flow-grace-ms", .argument = "MS",
-		  .value = &c->flow_grace_ms, .min = 1, .max = 86400000,
-		  .help = "closed flows are kept that long (10000)" },
-		{ OPTION_NUMBER, .name = "flow-idle-ms", .argument = "MS",
-		  .value = &c->flow_idle_ms, .min = 1, .max = 0xffffffff,
-		  .help = "idle flows are kept that long (600000)" },
-		{ OPTION_NUMBER, .name = "max-flows", .argument = "N",
-		  .value = &c->max_flows, .min = 1, .max = 1 << 24,
-		  .help = "flows (65536)" },
-		{ OPTION_NUMBER, .name = "max-frames", .argument = "N",
-		  .value = &c->max_frames, .min = 1, .max = 1 << 22,
-		  .help = "held frames of all flows (32768)" },
-		{ OPTION_NUMBER, .name = "small-blocks", .argument = "N",
-		  .value = &c->small_blocks, .min = 1, .max = 1 << 19,
-		  .help = "of 2 KB, for their payload (8192)" },
-		{ OPTION_NUMBER, .name = "big-blocks", .argument = "N",
-		  .value = &c->big_blocks, .min = 1, .max = 1 << 14,
-		  .help = "of 64 KB, likewise (768)" },
-		{ OPTION_END },
+		{OPTION_NAME, .argument = "NAME", .required = true, .value = &o.name},
+		{OPTION_CHOICE, .name = "role", .required = true, .argument = "ROLE",
+		 .value = &role, .choices = roles, .help = "which side this host is"},
+		{OPTION_TEXT, .name = "guest", .required = true, .argument = "DEV",
+		 .value = &o.guest, .help = "the guest's tap"},
+		{OPTION_TEXT, .name = "port", .required = true, .argument = "DEV",
+		 .value = &o.port, .help = "the device where the clients are"},
+		{OPTION_TEXT, .name = "link", .required = true, .argument = "DEV",
+		 .value = &o.link, .help = "the device to the other host; MTU: the port's + 4"},
+		{OPTION_TEXT, .name = "peer", .argument = "ADDR[:PORT]", .value = &o.peer,
+		 .help = "the other host's address on the link, for the daemon"},
+		{OPTION_NUMBER, .name = "compare-timeout-ms", .argument = "MS",
+		 .value = &c->compare_timeout_ms, .min = 1, .max = 3600000,
+		 .help = "the bound of every wait (3000)"},
+		{OPTION_NUMBER, .name = "reorder-ms", .argument = "MS", .value = &c->reorder_ms,
+		 .min = 1, .max = 60000, .help = "datagrams may come that much later (2)"},
+		{OPTION_NUMBER, .name = "reorder-window", .argument = "N",
+		 .value = &c->reorder_window, .min = 1, .max = 64,
+		 .help = "or behind that many (8)"},
+		{OPTION_NUMBER, .name = "queue-max", .argument = "N", .value = &c->queue_max,
+		 .min = 1, .max = 1 << 20, .help = "held frames of a flow and side (4096)"},
+		{OPTION_NUMBER, .name = "flow-grace-ms", .argument = "MS",
+		 .value = &c->flow_grace_ms, .min = 1, .max = 86400000,
+		 .help = "closed flows are kept that long (10000)"},
+		{OPTION_NUMBER, .name = "flow-idle-ms", .argument = "MS",
+		 .value = &c->flow_idle_ms, .min = 1, .max = 0xffffffff,
+		 .help = "idle flows are kept that long (600000)"},
+		{OPTION_NUMBER, .name = "max-flows", .argument = "N", .value = &c->max_flows,
+		 .min = 1, .max = 1 << 24, .help = "flows (65536)"},
+		{OPTION_NUMBER, .name = "max-frames", .argument = "N", .value = &c->max_frames,
+		 .min = 1, .max = 1 << 22, .help = "held frames of all flows (32768)"},
+		{OPTION_NUMBER, .name = "small-blocks", .argument = "N",
+		 .value = &c->small_blocks, .min = 1, .max = 1 << 19,
+		 .help = "of 2 KB, for their payload (8192)"},
+		{OPTION_NUMBER, .name = "big-blocks", .argument = "N", .value = &c->big_blocks,
+		 .min = 1, .max = 1 << 14, .help = "of 64 KB, likewise (768)"},
+		{OPTION_END},
 	};
-	int status = options_parse("attach", command_summary("attach"), rows,
-				   argc, argv);
+	int status = options_parse("attach", command_summary("attach"), rows, argc, argv);
 
 	if (status == -1)
 		status = check_peer(o.peer);
 	if (status != -1)
 		return status;
-	o.role = role == ROLE_PRIMARY ? COLO_ROLE_PRIMARY :
-					COLO_ROLE_SECONDARY;
+	o.role = role == ROLE_PRIMARY ? COLO_ROLE_PRIMARY : COLO_ROLE_SECONDARY;
 	if (check_mounts())
 		return EXIT_FAILED;
 	return datapath_attach(&o) ? EXIT_FAILED : EXIT_OK;

@@ -7,12 +7,11 @@ int cmd_checkpoint(int argc, char **argv)
 {
 	const char *name = NULL;
 	const struct option_row rows[] = {
-		{ OPTION_NAME, .argument = "NAME", .required = true,
-		  .value = &name },
-		{ OPTION_END },
+		{OPTION_NAME, .argument = "NAME", .required = true, .value = &name},
+		{OPTION_END},
 	};
-	int status = options_parse("checkpoint", command_summary("checkpoint"),
-				   rows, argc, argv);
+	int status =
+		options_parse("checkpoint", command_summary("checkpoint"), rows, argc, argv);
 	json_t *value;
 
 	if (status != -1)

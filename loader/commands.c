@@ -5,8 +5,8 @@
 
 const char *command_summary(const char *name)
 {
-#define COLO_COMMAND(command, summary)                                        \
-	if (!strcmp(name, #command))                                          \
+#define COLO_COMMAND(command, summary) \
+	if (!strcmp(name, #command))   \
 		return summary;
 	COLO_COMMANDS(COLO_COMMAND)
 #undef COLO_COMMAND

@@ -3,17 +3,17 @@
 #ifndef COLO_COMMANDS_H
 #define COLO_COMMANDS_H
 
-#define COLO_COMMANDS(X)                                                      \
+#define COLO_COMMANDS(X)                                                          \
 	X(attach, "Load the data path of an instance and hook it to its devices") \
-	X(detach, "Take an instance away: its hooks, its pins, what it holds") \
-	X(run, "Run the daemon of an instance")                               \
-	X(status, "Show what an instance does")                               \
-	X(stats, "Show the counters of an instance")                          \
-	X(flows, "Show the flows of an instance")                             \
-	X(events, "Follow the events of an instance, one JSON object a line") \
-	X(checkpoint, "Ask for a checkpoint")                                 \
-	X(failover, "Let this side go on alone")                              \
-	X(probe, "Show what this kernel, devices and QEMU can do")            \
+	X(detach, "Take an instance away: its hooks, its pins, what it holds")    \
+	X(run, "Run the daemon of an instance")                                   \
+	X(status, "Show what an instance does")                                   \
+	X(stats, "Show the counters of an instance")                              \
+	X(flows, "Show the flows of an instance")                                 \
+	X(events, "Follow the events of an instance, one JSON object a line")     \
+	X(checkpoint, "Ask for a checkpoint")                                     \
+	X(failover, "Let this side go on alone")                                  \
+	X(probe, "Show what this kernel, devices and QEMU can do")                \
 	X(version, "Show the versions")
 
 #define COLO_COMMAND(name, summary) int cmd_##name(int argc, char **argv);

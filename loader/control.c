@@ -21,7 +21,7 @@ void control_path(char *path, size_t size, const char *name)
 
 int control_open(struct control_client *client, const char *name)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int err;
 
 	memset(client, 0, sizeof(*client));
@@ -49,16 +49,14 @@ void control_close(struct control_client *client)
 int control_send(struct control_client *client, const char *command)
 {
 	char line[128];
-	int length = snprintf(line, sizeof(line), "{\"command\": \"%s\"}\n",
-			      command);
+	int length = snprintf(line, sizeof(line), "{\"command\": \"%s\"}\n", command);
 
-	return send(client->fd, line, length, MSG_NOSIGNAL) == length ?
-	       0 : -errno;
+	return send(client->fd, line, length, MSG_NOSIGNAL) == length ? 0 : -errno;
 }
 
 static int read_more(struct control_client *client, int timeout_ms)
 {
-	struct pollfd poll_fd = { .fd = client->fd, .events = POLLIN };
+	struct pollfd poll_fd = {.fd = client->fd, .events = POLLIN};
 	ssize_t n;
 
 	if (client->length + 65536 > client->size) {
@@ -115,8 +113,7 @@ json_t *control_call(const char *name, const char *command, int *running)
 				  COLO_RUN_DIR, name, strerror(-err), name);
 		return NULL;
 	}
-	answer = control_send(&client, command) ? NULL :
-		 control_receive(&client, ANSWER_MS);
+	answer = control_send(&client, command) ? NULL : control_receive(&client, ANSWER_MS);
 	text = json_string_value(json_object_get(answer, "error"));
 	if (text)
 		log_error("%s: %s", name, text);

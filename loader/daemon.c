@@ -10,12 +10,12 @@
 #include "release.h"
 #include "status.h"
 
-#define ASK_AGAIN_NS	(100 * MS_NS)	/* a checkpoint that does not come */
-#define TAKE_NS		(1000 * MS_NS)	/* for the peer to yield */
-#define TRY_NS		(400 * MS_NS)	/* a frame waits, and the peer's daemon is gone */
-#define TRY_AGAIN_NS	(1000 * MS_NS)
-#define LINGER_NS	(60000 * MS_NS)	/* to tell the peer that the guest is gone */
-#define ADOPT_GRACE_NS	(1000 * MS_NS)	/* for the first heartbeat after a restart */
+#define ASK_AGAIN_NS   (100 * MS_NS)  /* a checkpoint that does not come */
+#define TAKE_NS        (1000 * MS_NS) /* for the peer to yield */
+#define TRY_NS         (400 * MS_NS)  /* a frame waits, and the peer's daemon is gone */
+#define TRY_AGAIN_NS   (1000 * MS_NS)
+#define LINGER_NS      (60000 * MS_NS) /* to tell the peer that the guest is gone */
+#define ADOPT_GRACE_NS (1000 * MS_NS)  /* for the first heartbeat after a restart */
 
 __u64 daemon_now(void)
 {
@@ -39,8 +39,7 @@ void daemon_heartbeat(struct daemon *d)
 	struct peer_message message = {
 		.role = d->session.role,
 		.state = d->session.state,
-		.flags = (d->qemu_gone ? PEER_QEMU_GONE : 0) |
-			 (d->leaving ? PEER_LEAVING : 0),
+		.flags = (d->qemu_gone ? PEER_QEMU_GONE : 0) | (d->leaving ? PEER_LEAVING : 0),
 		.epoch = d->dp.session->epoch,
 	};
 
@@ -81,8 +80,7 @@ void daemon_peer_input(struct daemon *d)
 
 static bool peer_goes_on(const struct daemon *d)
 {
-	return d->peer.last.state == SESSION_FAILING ||
-	       d->peer.last.state == SESSION_ALONE;
+	return d->peer.last.state == SESSION_FAILING || d->peer.last.state == SESSION_ALONE;
 }
 
 static void peer_changed(struct daemon *d, enum peer_health health, __u64 now)
@@ -97,9 +95,9 @@ static void peer_changed(struct daemon *d, enum peer_health health, __u64 now)
 	else if (health == PEER_LOST)
 		log_warning("peer: lost, nothing was heard for %llu ms",
 			    (now - d->peer.heard_ns) / MS_NS);
-	server_publish(d, json_pack("{s:s, s:s, s:s}", "event", "peer", "from",
-				    peer_health_names[from], "health",
-				    peer_health_names[health]));
+	server_publish(d,
+		       json_pack("{s:s, s:s, s:s}", "event", "peer", "from",
+				 peer_health_names[from], "health", peer_health_names[health]));
 }
 
 /*
@@ -111,10 +109,8 @@ static void try_channel(struct daemon *d, __u64 now)
 {
 	__u64 oldest;
 
-	if (d->session.role != COLO_ROLE_PRIMARY ||
-	    d->session.state != SESSION_COLO ||
-	    d->options.peer_lost != LOST_FAILOVER ||
-	    now < d->tried_ns + TRY_AGAIN_NS)
+	if (d->session.role != COLO_ROLE_PRIMARY || d->session.state != SESSION_COLO ||
+	    d->options.peer_lost != LOST_FAILOVER || now < d->tried_ns + TRY_AGAIN_NS)
 		return;
 	oldest = release_oldest(&d->dp);
 	if (!oldest || now < oldest + TRY_NS)
@@ -165,8 +161,8 @@ static void judge_peer(struct daemon *d, __u64 now)
 static int stage_done(struct daemon *d, int err)
 {
 	if (err)
-		log_error("%s, epoch %llu: %s: QEMU is told to leave COLO",
-			  d->stage.name, d->stage.epoch, strerror(-err));
+		log_error("%s, epoch %llu: %s: QEMU is told to leave COLO", d->stage.name,
+			  d->stage.epoch, strerror(-err));
 	hooks_ack(d, err ? strerror(-err) : NULL);
 	return err;
 }
@@ -181,10 +177,10 @@ static int act_failover(struct daemon *d)
 			  strerror(-err));
 	announced = announce_guest(&d->dp);
 	if (announced < 0 && announced != -ENODATA)
-		log_warning("failover: gratuitous ARP on %s: %s",
-			    d->dp.abi.port, strerror(-announced));
-	log_info("failover: this host goes on, %s", announced > 0 ?
-		 "addresses announced" : "QEMU announces the guest");
+		log_warning("failover: gratuitous ARP on %s: %s", d->dp.abi.port,
+			    strerror(-announced));
+	log_info("failover: this host goes on, %s",
+		 announced > 0 ? "addresses announced" : "QEMU announces the guest");
 	/* QEMU would run the guest anyway. */
 	hooks_ack(d, NULL);
 	return 0;
@@ -194,8 +190,8 @@ static int act_shut(struct daemon *d, const char *why)
 {
 	int err = release_discard(&d->dp);
 
-	log_warning("%s: %s: held frames are discarded, the port is shut",
-		    d->options.name, why);
+	log_warning("%s: %s: held frames are discarded, the port is shut", d->options.name,
+		    why);
 	if (err)
 		log_error("discard: %s", strerror(-err));
 	daemon_heartbeat(d);
@@ -208,8 +204,7 @@ static void start_session(struct daemon *d)
 	d->asked_epoch = 0;
 }
 
-static int act(void *context, enum session_action action,
-	       enum session_event event)
+static int act(void *context, enum session_action action, enum session_event event)
 {
 	struct daemon *d = context;
 
@@ -245,8 +240,7 @@ static int act(void *context, enum session_action action,
 		d->split = true;
 		return 0;
 	case ACTION_REFUSE:
-		log_error("QEMU: stage %s: refused, this side is %s",
-			  d->stage.name,
+		log_error("QEMU: stage %s: refused, this side is %s", d->stage.name,
 			  session_state_names[d->session.state]);
 		hooks_ack(d, "the other side goes on alone");
 		return 0;
@@ -258,17 +252,15 @@ static int act(void *context, enum session_action action,
 	return 0;
 }
 
-static void changed(void *context, enum session_state from,
-		    enum session_event event)
+static void changed(void *context, enum session_state from, enum session_event event)
 {
 	struct daemon *d = context;
 	const char *to = session_state_names[d->session.state];
 
-	log_info("%s: %s -> %s (%s)", d->options.name,
-		 session_state_names[from], to, session_event_names[event]);
-	server_publish(d, json_pack("{s:s, s:s, s:s, s:s}", "event", "state",
-				    "from", session_state_names[from],
-				    "to", to, "cause",
+	log_info("%s: %s -> %s (%s)", d->options.name, session_state_names[from], to,
+		 session_event_names[event]);
+	server_publish(d, json_pack("{s:s, s:s, s:s, s:s}", "event", "state", "from",
+				    session_state_names[from], "to", to, "cause",
 				    session_event_names[event]));
 	daemon_heartbeat(d);
 }
@@ -278,8 +270,9 @@ void daemon_event(struct daemon *d, enum session_event event)
 	int err = session_handle(&d->session, event);
 
 	if (err == -ENOENT && event <= EVENT_FAILOVER) {
-		log_error("QEMU: stage %s is not expected in state %s: QEMU is told to leave COLO",
-			  d->stage.name, session_state_names[d->session.state]);
+		log_error(
+			"QEMU: stage %s is not expected in state %s: QEMU is told to leave COLO",
+			d->stage.name, session_state_names[d->session.state]);
 		hooks_ack(d, "not expected: the proxy's data path is not in COLO");
 	}
 }
@@ -292,14 +285,12 @@ static void ask_checkpoint(struct daemon *d, __u64 now)
 	volatile struct colo_session *session = d->dp.session;
 
 	d->ask_ns = NO_TIMER;
-	if (d->session.role != COLO_ROLE_PRIMARY ||
-	    d->session.state != SESSION_COLO || !session->epoch ||
-	    session->request_epoch != session->epoch)
+	if (d->session.role != COLO_ROLE_PRIMARY || d->session.state != SESSION_COLO ||
+	    !session->epoch || session->request_epoch != session->epoch)
 		return;
 	hooks_ask(d, session->epoch, name_reason(session->request_reason));
 	if (d->asked_epoch == session->epoch)
-		log_debug("epoch %llu: asked again for a checkpoint",
-			  session->epoch);
+		log_debug("epoch %llu: asked again for a checkpoint", session->epoch);
 	d->asked_epoch = session->epoch;
 	d->ask_ns = now + ASK_AGAIN_NS;
 }
@@ -346,9 +337,8 @@ const char *daemon_checkpoint(struct daemon *d)
 		return "COLO does not run";
 	/* As the programs do: one request an epoch. */
 	if (old < epoch &&
-	    __atomic_compare_exchange_n(&session->request_epoch, &old, epoch,
-					false, __ATOMIC_SEQ_CST,
-					__ATOMIC_SEQ_CST)) {
+	    __atomic_compare_exchange_n(&session->request_epoch, &old, epoch, false,
+					__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
 		session->request_reason = COLO_REASON_OPERATOR;
 		session->request_ns = daemon_now();
 	}
@@ -368,8 +358,7 @@ const char *daemon_failover(struct daemon *d)
 	case SESSION_LOST:
 		return "this side gave way: its guest is not the pair's any more";
 	default:
-		daemon_event(d, alive ? EVENT_OPERATOR_TAKE :
-					EVENT_OPERATOR_FAILOVER);
+		daemon_event(d, alive ? EVENT_OPERATOR_TAKE : EVENT_OPERATOR_FAILOVER);
 		return NULL;
 	}
 }
@@ -405,15 +394,14 @@ void daemon_timers(struct daemon *d)
 		ask_checkpoint(d, now);
 	if (due(&d->take_ns, now))
 		daemon_event(d, EVENT_TAKE_TIMEOUT);
-	if (d->linger_ns != NO_TIMER && (now >= d->linger_ns ||
-	    d->peer.fd < 0 || peer_goes_on(d)))
+	if (d->linger_ns != NO_TIMER &&
+	    (now >= d->linger_ns || d->peer.fd < 0 || peer_goes_on(d)))
 		daemon_end(d, 1);
 }
 
 __u64 daemon_next(const struct daemon *d)
 {
-	const __u64 timers[] = { d->tick_ns, d->heartbeat_ns, d->ask_ns,
-				 d->take_ns };
+	const __u64 timers[] = {d->tick_ns, d->heartbeat_ns, d->ask_ns, d->take_ns};
 	__u64 next = timers[0];
 
 	for (size_t i = 1; i < sizeof(timers) / sizeof(*timers); i++)
@@ -441,10 +429,8 @@ void daemon_init(struct daemon *d)
 int daemon_adopt(struct daemon *d)
 {
 	static const enum session_state states[] = {
-		[COLO_MODE_SHUT] = SESSION_LOST,
-		[COLO_MODE_WIRE] = SESSION_ALONE,
-		[COLO_MODE_PRIMARY] = SESSION_COLO,
-		[COLO_MODE_SECONDARY] = SESSION_COLO,
+		[COLO_MODE_SHUT] = SESSION_LOST,    [COLO_MODE_WIRE] = SESSION_ALONE,
+		[COLO_MODE_PRIMARY] = SESSION_COLO, [COLO_MODE_SECONDARY] = SESSION_COLO,
 		[COLO_MODE_ACTIVE] = SESSION_ALONE,
 	};
 	enum colo_mode mode = d->dp.session->mode;
@@ -454,8 +440,7 @@ int daemon_adopt(struct daemon *d)
 	d->session.role = d->dp.abi.role;
 	d->session.state = states[mode];
 	/* Epoch 0: no COLO since it was attached. */
-	if (!d->dp.session->epoch &&
-	    mode == datapath_idle_mode(d->dp.abi.role))
+	if (!d->dp.session->epoch && mode == datapath_idle_mode(d->dp.abi.role))
 		d->session.state = SESSION_IDLE;
 	if (d->session.state == SESSION_COLO && d->peer.fd >= 0) {
 		/* The peer was there: its silence from now on is a loss. */
@@ -473,12 +458,11 @@ json_t *daemon_status(struct daemon *d)
 	output_text(part, "state", session_state_names[d->session.state]);
 	output_text(part, "qmp", d->options.qmp);
 	output_flag(part, "qemu", d->qmp && qmp_is_open(d->qmp));
-	output_text(part, "peer", d->peer.fd < 0 ? "none" :
-		    peer_health_names[d->peer.health]);
-	output_text(part, "peer_state", d->peer.last.sequence ?
-		    session_state_names[d->peer.last.state] : NULL);
-	output_text(part, "peer_lost", d->options.peer_lost == LOST_MANUAL ?
-		    "manual" : "failover");
+	output_text(part, "peer", d->peer.fd < 0 ? "none" : peer_health_names[d->peer.health]);
+	output_text(part, "peer_state",
+		    d->peer.last.sequence ? session_state_names[d->peer.last.state] : NULL);
+	output_text(part, "peer_lost",
+		    d->options.peer_lost == LOST_MANUAL ? "manual" : "failover");
 	output_set(object, "daemon", part);
 	return object;
 }

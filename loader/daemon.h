@@ -16,7 +16,7 @@
 #include "qmp.h"
 #include "session.h"
 
-#define MS_NS	 1000000ULL
+#define MS_NS    1000000ULL
 #define NO_TIMER (~0ULL)
 
 enum lost_policy {
@@ -26,21 +26,21 @@ enum lost_policy {
 
 struct daemon_options {
 	const char *name;
-	const char *qmp;		/* socket */
-	const char *peer;		/* NULL: as attached */
-	const char *on_failover;	/* file of QMP commands, or NULL */
+	const char *qmp;         /* socket */
+	const char *peer;        /* NULL: as attached */
+	const char *on_failover; /* file of QMP commands, or NULL */
 	__u32 heartbeat_ms;
 	__u32 peer_timeout_ms;
-	__u32 ack_timeout_ms;		/* QEMU's, for our answers */
-	__u32 wait_qmp_s;		/* for the socket to be there */
-	int peer_lost;			/* enum lost_policy */
+	__u32 ack_timeout_ms; /* QEMU's, for our answers */
+	__u32 wait_qmp_s;     /* for the socket to be there */
+	int peer_lost;        /* enum lost_policy */
 };
 
 /* A stage of QEMU's that was announced. */
 struct stage {
 	char name[32];
 	__u64 epoch;
-	bool ack;	/* QEMU waits for our answer */
+	bool ack; /* QEMU waits for our answer */
 };
 
 struct server;
@@ -54,33 +54,33 @@ struct daemon {
 	struct server *server;
 	struct ring_buffer *ring;
 
-	struct stage stage;	/* the one that is being handled */
-	bool hooks;		/* QEMU has them, and they are enabled */
+	struct stage stage; /* the one that is being handled */
+	bool hooks;         /* QEMU has them, and they are enabled */
 	bool qemu_gone;
-	bool peer_joined;	/* it was seen in COLO in this session */
-	__u64 asked_epoch;	/* last epoch for which QEMU was asked */
-	__u64 tried_ns;		/* when QEMU's channel to the peer was tried */
+	bool peer_joined;  /* it was seen in COLO in this session */
+	__u64 asked_epoch; /* last epoch for which QEMU was asked */
+	__u64 tried_ns;    /* when QEMU's channel to the peer was tried */
 
-	bool split;		/* both sides are active; was said */
+	bool split; /* both sides are active; was said */
 
 	bool ending;
-	bool leaving;		/* by a signal: the data path goes on */
-	int status;		/* exit status */
+	bool leaving; /* by a signal: the data path goes on */
+	int status;   /* exit status */
 
 	/* CLOCK_MONOTONIC, NO_TIMER if nothing is to be done */
 	__u64 tick_ns;
 	__u64 heartbeat_ns;
 	__u64 ask_ns;
 	__u64 take_ns;
-	__u64 linger_ns;	/* when to end after the guest is gone */
+	__u64 linger_ns; /* when to end after the guest is gone */
 };
 
 __u64 daemon_now(void);
 
 /* daemon.c */
 void daemon_init(struct daemon *d);
-int daemon_adopt(struct daemon *d);	/* the session's state, from the maps */
-void daemon_timers(struct daemon *d);	/* do what is due */
+int daemon_adopt(struct daemon *d);   /* the session's state, from the maps */
+void daemon_timers(struct daemon *d); /* do what is due */
 __u64 daemon_next(const struct daemon *d);
 void daemon_heartbeat(struct daemon *d);
 void daemon_peer_input(struct daemon *d);
@@ -94,7 +94,7 @@ const char *daemon_failover(struct daemon *d);
 
 /* hooks.c */
 int hooks_connect(struct daemon *d);
-void hooks_ack(struct daemon *d, const char *error);	/* NULL: done */
+void hooks_ack(struct daemon *d, const char *error); /* NULL: done */
 void hooks_ask(struct daemon *d, __u64 epoch, const char *reason);
 void hooks_fail_over(struct daemon *d);
 bool hooks_check_file(const char *path);

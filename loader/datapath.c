@@ -58,8 +58,8 @@ static size_t frames_bytes(const struct datapath *dp)
 }
 
 /* Not ours: other key or value size. Counts are checked where they matter. */
-static int check_map(const char *name, enum datapath_map map, int fd,
-		     enum colo_role role, struct bpf_map_info *info)
+static int check_map(const char *name, enum datapath_map map, int fd, enum colo_role role,
+		     struct bpf_map_info *info)
 {
 	size_t flow = role == COLO_ROLE_SECONDARY ? sizeof(struct colo_rewrite) :
 						    sizeof(struct colo_flow);
@@ -83,9 +83,10 @@ static int check_map(const char *name, enum datapath_map map, int fd,
 	if (err)
 		return err;
 	if (value_size[map] && info->value_size != value_size[map]) {
-		log_error("%s/%s/maps/%s: values of %u bytes, %zu expected: pinned by another program or build; detach it with that one",
-			  COLO_PIN_ROOT, name, datapath_map_names[map],
-			  info->value_size, value_size[map]);
+		log_error(
+			"%s/%s/maps/%s: values of %u bytes, %zu expected: pinned by another program or build; detach it with that one",
+			COLO_PIN_ROOT, name, datapath_map_names[map], info->value_size,
+			value_size[map]);
 		return -EPROTO;
 	}
 	return 0;
@@ -105,24 +106,27 @@ static int open_abi(const char *name, struct datapath *dp)
 
 	pin_path(path, name, "", "");
 	if (access(path, F_OK)) {
-		log_error("%s: no such instance%s", path,
-			  pin_mounted() ? "; `colo-bpf attach` makes one" :
-			  ": /sys/fs/bpf is no BPF file system here (under `ip netns exec` it is hidden: use --netns)");
+		log_error(
+			"%s: no such instance%s", path,
+			pin_mounted() ?
+				"; `colo-bpf attach` makes one" :
+				": /sys/fs/bpf is no BPF file system here (under `ip netns exec` it is hidden: use --netns)");
 		return -ENOENT;
 	}
 	pin_path(path, name, "maps", "abi");
 	fd = bpf_obj_get(path);
 	if (fd < 0) {
 		err = fd == -ENOENT ? -EPROTO : fd;
-		log_error("%s: %s: not an instance of colo-bpf, or half of one; remove %s/%s by hand if it is nothing else's",
-			  path, strerror(-fd), COLO_PIN_ROOT, name);
+		log_error(
+			"%s: %s: not an instance of colo-bpf, or half of one; remove %s/%s by hand if it is nothing else's",
+			path, strerror(-fd), COLO_PIN_ROOT, name);
 		return err;
 	}
 	dp->map_fd[MAP_ABI] = fd;
 	err = bpf_obj_get_info_by_fd(fd, &info, &length);
 	if (!err && (info.type != BPF_MAP_TYPE_ARRAY || info.max_entries != 1 ||
-		     info.value_size < sizeof(__u32) ||
-		     info.value_size > sizeof(value) || strcmp(info.name, "abi")))
+		     info.value_size < sizeof(__u32) || info.value_size > sizeof(value) ||
+		     strcmp(info.name, "abi")))
 		err = -EPROTO;
 	if (!err)
 		err = bpf_map_lookup_elem(fd, &zero, &value);
@@ -131,8 +135,9 @@ static int open_abi(const char *name, struct datapath *dp)
 		return -EPROTO;
 	}
 	if (value.version != COLO_ABI_VERSION) {
-		log_error("%s: ABI version %u, this colo-bpf speaks %u: use the colo-bpf that attached %s, or detach it with that one first",
-			  path, value.version, COLO_ABI_VERSION, name);
+		log_error(
+			"%s: ABI version %u, this colo-bpf speaks %u: use the colo-bpf that attached %s, or detach it with that one first",
+			path, value.version, COLO_ABI_VERSION, name);
 		return -EPROTO;
 	}
 	err = check_map(name, MAP_ABI, fd, COLO_ROLE_NONE, &info);
@@ -170,15 +175,14 @@ static int open_pins(const char *name, struct datapath *dp)
 	}
 	return 0;
 missing:
-	log_error("%s: %s: the instance is not whole; detach and attach it anew",
-		  path, strerror(-fd));
+	log_error("%s: %s: the instance is not whole; detach and attach it anew", path,
+		  strerror(-fd));
 	return -EPROTO;
 }
 
 static void *map_memory(int fd, size_t bytes)
 {
-	void *memory = mmap(NULL, page_round(bytes), PROT_READ | PROT_WRITE,
-			    MAP_SHARED, fd, 0);
+	void *memory = mmap(NULL, page_round(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	return memory == MAP_FAILED ? NULL : memory;
 }
@@ -191,8 +195,9 @@ int datapath_open(const char *name, struct datapath *dp)
 	memset(dp->map_fd, -1, sizeof(dp->map_fd));
 	memset(dp->prog_fd, -1, sizeof(dp->prog_fd));
 	if (!pin_name_valid(name)) {
-		log_error("\"%s\": an instance's name has 1 to 31 of A-Z a-z 0-9 . _ - and begins with no . or -",
-			  name);
+		log_error(
+			"\"%s\": an instance's name has 1 to 31 of A-Z a-z 0-9 . _ - and begins with no . or -",
+			name);
 		return -EINVAL;
 	}
 	log_libbpf(1);
@@ -206,8 +211,8 @@ int datapath_open(const char *name, struct datapath *dp)
 	dp->frames = map_memory(dp->map_fd[MAP_FRAMES], frames_bytes(dp));
 	if (!dp->config || !dp->session || !dp->frames) {
 		err = -errno;
-		log_error("%s/%s: the maps cannot be mapped into memory: %s",
-			  COLO_PIN_ROOT, name, strerror(-err));
+		log_error("%s/%s: the maps cannot be mapped into memory: %s", COLO_PIN_ROOT,
+			  name, strerror(-err));
 		goto fail;
 	}
 	return 0;
@@ -245,7 +250,7 @@ int datapath_counters(const struct datapath *dp, struct colo_counters *sum)
 
 	if (cpus < 0)
 		return cpus;
-	all = calloc(cpus, sizeof(*sum));
+	all = calloc(fields * cpus, sizeof(*all));
 	if (!all)
 		return -ENOMEM;
 	err = bpf_map_lookup_elem(dp->map_fd[MAP_COUNTERS], &zero, all);
@@ -331,17 +336,15 @@ int datapath_reset(struct datapath *dp)
 	if (!err)
 		err = datapath_clear_flows(dp);
 	if (!err)
-		err = pool_refill(dp->map_fd[MAP_FREE_FRAMES],
-				  dp->map_fd[MAP_FREE_SMALL],
-				  dp->map_fd[MAP_FREE_BIG], dp->config,
-				  counters.frames_taken);
+		err = pool_refill(dp->map_fd[MAP_FREE_FRAMES], dp->map_fd[MAP_FREE_SMALL],
+				  dp->map_fd[MAP_FREE_BIG], dp->config, counters.frames_taken);
 	if (!err)
 		err = reset_counters(dp);
 	if (!err)
 		err = reset_events(dp);
 	if (err) {
-		log_error("%s/%s: cannot be cleared: %s", COLO_PIN_ROOT,
-			  dp->abi.name, strerror(-err));
+		log_error("%s/%s: cannot be cleared: %s", COLO_PIN_ROOT, dp->abi.name,
+			  strerror(-err));
 		return err;
 	}
 	reset_frames(dp);

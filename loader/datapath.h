@@ -13,13 +13,13 @@
 #include <colo/abi.h>
 
 struct datapath_options {
-	const char *name;	/* instance: [A-Za-z0-9._-], at most 31 */
+	const char *name; /* instance: [A-Za-z0-9._-], at most 31 */
 	enum colo_role role;
-	const char *guest;	/* device names */
+	const char *guest; /* device names */
 	const char *port;
 	const char *link;
-	const char *peer;	/* may be NULL */
-	struct colo_config config;	/* 0 in a field: its default */
+	const char *peer;          /* may be NULL */
+	struct colo_config config; /* 0 in a field: its default */
 };
 
 enum datapath_map {
@@ -39,10 +39,10 @@ enum datapath_map {
 };
 
 enum datapath_prog {
-	PROG_GUEST_OUT,		/* guest device, ingress: what the guest sent */
-	PROG_PORT_IN,		/* port, ingress: what the clients sent */
-	PROG_LINK_IN,		/* link, ingress */
-	PROG_CONTROL,		/* run by the daemon */
+	PROG_GUEST_OUT, /* guest device, ingress: what the guest sent */
+	PROG_PORT_IN,   /* port, ingress: what the clients sent */
+	PROG_LINK_IN,   /* link, ingress */
+	PROG_CONTROL,   /* run by the daemon */
 	PROG_COUNT,
 };
 
@@ -58,9 +58,9 @@ struct datapath_watch {
 		__u64 due_ns;
 	} flow[DATAPATH_WATCH_MAX];
 	__u32 count;
-	__u64 scan_ns;		/* when the frames are to be looked at */
-	__u64 sweep_ns;		/* when the flows are */
-	__u32 cursor;		/* how far the sweep of the flows has come */
+	__u64 scan_ns;  /* when the frames are to be looked at */
+	__u64 sweep_ns; /* when the flows are */
+	__u32 cursor;   /* how far the sweep of the flows has come */
 	bool cursor_valid;
 };
 

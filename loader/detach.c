@@ -22,14 +22,12 @@ int cmd_detach(int argc, char **argv)
 	const char *name = NULL;
 	bool force = false;
 	const struct option_row rows[] = {
-		{ OPTION_NAME, .argument = "NAME", .required = true,
-		  .value = &name },
-		{ OPTION_FLAG, .name = "force", .value = &force,
-		  .help = "remove the pins only: the devices are gone, or the instance is not whole" },
-		{ OPTION_END },
+		{OPTION_NAME, .argument = "NAME", .required = true, .value = &name},
+		{OPTION_FLAG, .name = "force", .value = &force,
+		 .help = "remove the pins only: the devices are gone, or the instance is not whole"},
+		{OPTION_END},
 	};
-	int status = options_parse("detach", command_summary("detach"), rows,
-				   argc, argv);
+	int status = options_parse("detach", command_summary("detach"), rows, argc, argv);
 
 	if (status != -1)
 		return status;
@@ -37,6 +35,5 @@ int cmd_detach(int argc, char **argv)
 		log_error("%s: its daemon runs: end that first", name);
 		return EXIT_FAILED;
 	}
-	return (force ? datapath_unpin(name) : datapath_detach(name)) ?
-	       EXIT_FAILED : EXIT_OK;
+	return (force ? datapath_unpin(name) : datapath_detach(name)) ? EXIT_FAILED : EXIT_OK;
 }

@@ -12,15 +12,12 @@ int cmd_events(int argc, char **argv)
 	const char *name = NULL;
 	__u32 count = 0;
 	const struct option_row rows[] = {
-		{ OPTION_NAME, .argument = "NAME", .required = true,
-		  .value = &name },
-		{ OPTION_NUMBER, .name = "count", .argument = "N",
-		  .value = &count, .min = 1, .max = 0xffffffff,
-		  .help = "end after N events" },
-		{ OPTION_END },
+		{OPTION_NAME, .argument = "NAME", .required = true, .value = &name},
+		{OPTION_NUMBER, .name = "count", .argument = "N", .value = &count, .min = 1,
+		 .max = 0xffffffff, .help = "end after N events"},
+		{OPTION_END},
 	};
-	int status = options_parse("events", command_summary("events"), rows,
-				   argc, argv);
+	int status = options_parse("events", command_summary("events"), rows, argc, argv);
 	struct control_client client;
 	json_t *event = NULL;
 	int err;

@@ -8,8 +8,7 @@
 #include "output.h"
 
 /* Follow the daemon until it is alone, or has given up. */
-static int follow(struct control_client *client, const char *name,
-		  __u32 timeout_ms)
+static int follow(struct control_client *client, const char *name, __u32 timeout_ms)
 {
 	json_t *line;
 
@@ -24,18 +23,18 @@ static int follow(struct control_client *client, const char *name,
 			status = EXIT_FAILED;
 		} else if (state && !strcmp(state, "alone")) {
 			status = EXIT_OK;
-		} else if (state && strcmp(state, "taking") &&
-			   strcmp(state, "failing")) {
-			log_error("%s: is \"%s\" now; the daemon's messages say why",
-				  name, state);
+		} else if (state && strcmp(state, "taking") && strcmp(state, "failing")) {
+			log_error("%s: is \"%s\" now; the daemon's messages say why", name,
+				  state);
 			status = EXIT_FAILED;
 		}
 		json_decref(line);
 		if (status != -1)
 			return status;
 	}
-	log_error("%s: has not failed over within %u ms; see its `status` and the daemon's messages",
-		  name, timeout_ms);
+	log_error(
+		"%s: has not failed over within %u ms; see its `status` and the daemon's messages",
+		name, timeout_ms);
 	return EXIT_FAILED;
 }
 
@@ -44,15 +43,12 @@ int cmd_failover(int argc, char **argv)
 	const char *name = NULL;
 	__u32 timeout_ms = 10000;
 	const struct option_row rows[] = {
-		{ OPTION_NAME, .argument = "NAME", .required = true,
-		  .value = &name },
-		{ OPTION_NUMBER, .name = "timeout-ms", .argument = "MS",
-		  .value = &timeout_ms, .min = 1, .max = 600000,
-		  .help = "wait that long for it (10000)" },
-		{ OPTION_END },
+		{OPTION_NAME, .argument = "NAME", .required = true, .value = &name},
+		{OPTION_NUMBER, .name = "timeout-ms", .argument = "MS", .value = &timeout_ms,
+		 .min = 1, .max = 600000, .help = "wait that long for it (10000)"},
+		{OPTION_END},
 	};
-	int status = options_parse("failover", command_summary("failover"),
-				   rows, argc, argv);
+	int status = options_parse("failover", command_summary("failover"), rows, argc, argv);
 	struct control_client client;
 	int err;
 

@@ -17,27 +17,26 @@ struct flag_name {
 };
 
 static const struct flag_name primary_flags[] = {
-	{ COLO_F_MISMATCH, "mismatch" },
-	{ COLO_F_WATCH, "watch" },
-	{ COLO_F_PENDING, "pending" },
-	{ COLO_F_P_FIN, "fin" },
-	{ COLO_F_C_FIN, "client_fin" },
-	{ COLO_F_RST, "rst" },
-	{ 0, NULL },
+	{COLO_F_MISMATCH, "mismatch"},
+	{COLO_F_WATCH, "watch"},
+	{COLO_F_PENDING, "pending"},
+	{COLO_F_P_FIN, "fin"},
+	{COLO_F_C_FIN, "client_fin"},
+	{COLO_F_RST, "rst"},
+	{0, NULL},
 };
 
 static const struct flag_name secondary_flags[] = {
-	{ COLO_RW_P_ISN, "p_isn" },
-	{ COLO_RW_S_ISN, "s_isn" },
-	{ COLO_RW_OFFSET, "offset" },
-	{ COLO_RW_G_FIN, "fin" },
-	{ COLO_RW_C_FIN, "client_fin" },
-	{ COLO_RW_RST, "rst" },
-	{ 0, NULL },
+	{COLO_RW_P_ISN, "p_isn"},
+	{COLO_RW_S_ISN, "s_isn"},
+	{COLO_RW_OFFSET, "offset"},
+	{COLO_RW_G_FIN, "fin"},
+	{COLO_RW_C_FIN, "client_fin"},
+	{COLO_RW_RST, "rst"},
+	{0, NULL},
 };
 
-static void add_flags(json_t *row, unsigned int flags,
-		      const struct flag_name *names)
+static void add_flags(json_t *row, unsigned int flags, const struct flag_name *names)
 {
 	char text[128] = "";
 
@@ -54,8 +53,8 @@ static void add_flags(json_t *row, unsigned int flags,
 static void add_primary(json_t *row, const struct colo_flow *flow)
 {
 	output_number(row, "epoch", flow->epoch);
-	output_number(row, "held", flow->p_held.count +
-		      flow->p_ackwait.count + flow->p_commit.count);
+	output_number(row, "held",
+		      flow->p_held.count + flow->p_ackwait.count + flow->p_commit.count);
 	output_number(row, "waiting", flow->s_wait.count);
 	output_number(row, "matched", flow->matched);
 	output_number(row, "mismatches", flow->mismatches);
@@ -89,8 +88,7 @@ static json_t *describe(const struct datapath *dp)
 	/* A map that changes can turn a walk in circles. */
 	__u32 limit = 2 * dp->config->max_flows;
 
-	while (limit-- && !bpf_map_get_next_key(dp->map_fd[MAP_FLOWS], last,
-						&key)) {
+	while (limit-- && !bpf_map_get_next_key(dp->map_fd[MAP_FLOWS], last, &key)) {
 		last = &key;
 		if (bpf_map_lookup_elem(dp->map_fd[MAP_FLOWS], &key, &value))
 			continue;
@@ -108,12 +106,10 @@ int cmd_flows(int argc, char **argv)
 {
 	const char *name = NULL;
 	const struct option_row rows[] = {
-		{ OPTION_NAME, .argument = "NAME", .required = true,
-		  .value = &name },
-		{ OPTION_END },
+		{OPTION_NAME, .argument = "NAME", .required = true, .value = &name},
+		{OPTION_END},
 	};
-	int status = options_parse("flows", command_summary("flows"), rows,
-				   argc, argv);
+	int status = options_parse("flows", command_summary("flows"), rows, argc, argv);
 	struct datapath dp;
 	json_t *list;
 

@@ -19,23 +19,18 @@ static const struct {
 	const char *name;
 	enum session_event event;
 } stages[] = {
-	{ "primary-start", EVENT_START },
-	{ "secondary-start", EVENT_START },
-	{ "primary-stop", EVENT_STOP },
-	{ "primary-commit", EVENT_COMMIT },
-	{ "secondary-reset", EVENT_RESET },
-	{ "failover", EVENT_FAILOVER },
+	{"primary-start", EVENT_START},   {"secondary-start", EVENT_START},
+	{"primary-stop", EVENT_STOP},     {"primary-commit", EVENT_COMMIT},
+	{"secondary-reset", EVENT_RESET}, {"failover", EVENT_FAILOVER},
 };
 
 static void publish_stage(struct daemon *d)
 {
-	server_publish(d, json_pack("{s:s, s:s, s:I}", "event", "stage",
-				    "stage", d->stage.name, "epoch",
-				    (json_int_t)d->stage.epoch));
+	server_publish(d, json_pack("{s:s, s:s, s:I}", "event", "stage", "stage", d->stage.name,
+				    "epoch", (json_int_t)d->stage.epoch));
 }
 
-static void handle_stage(struct daemon *d, const char *name, __u64 epoch,
-			 bool ack)
+static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool ack)
 {
 	snprintf(d->stage.name, sizeof(d->stage.name), "%s", name);
 	d->stage.epoch = epoch;
@@ -60,10 +55,9 @@ static void on_event(void *context, const char *name, json_t *data)
 	int ack = 1;
 
 	if (!strcmp(name, "COLO_PROXY_STAGE")) {
-		if (json_unpack(data, "{s:s, s:I, s?b}", "stage", &text,
-				"epoch", &epoch, "ack", &ack))
-			log_error("QEMU: event %s without stage or epoch",
-				  name);
+		if (json_unpack(data, "{s:s, s:I, s?b}", "stage", &text, "epoch", &epoch, "ack",
+				&ack))
+			log_error("QEMU: event %s without stage or epoch", name);
 		else
 			handle_stage(d, text, epoch, ack);
 	} else if (!strcmp(name, "COLO_EXIT")) {
@@ -84,15 +78,13 @@ static void answer_logged(void *context, json_t *value, const char *error)
 }
 
 /* The answer is only logged. */
-static int run_command(struct daemon *d, bool oob, const char *command,
-		       json_t *arguments)
+static int run_command(struct daemon *d, bool oob, const char *command, json_t *arguments)
 {
 	char *name = strdup(command);
 	int err = -ENOMEM;
 
 	if (name)
-		err = qmp_execute(d->qmp, oob, command, arguments,
-				  answer_logged, name);
+		err = qmp_execute(d->qmp, oob, command, arguments, answer_logged, name);
 	else
 		json_decref(arguments);
 	if (err)
@@ -105,8 +97,7 @@ static void answer_ack(void *context, json_t *value, const char *error)
 	(void)context;
 	(void)value;
 	if (error)
-		log_error("QEMU: x-colo-proxy-ack: %s (the answer came too late?)",
-			  error);
+		log_error("QEMU: x-colo-proxy-ack: %s (the answer came too late?)", error);
 }
 
 void hooks_ack(struct daemon *d, const char *error)
@@ -114,9 +105,9 @@ void hooks_ack(struct daemon *d, const char *error)
 	if (!d->stage.ack)
 		return;
 	qmp_execute(d->qmp, true, "x-colo-proxy-ack",
-		    json_pack("{s:s, s:I, s:s*}", "stage", d->stage.name,
-			      "epoch", (json_int_t)d->stage.epoch, "error",
-			      error), answer_ack, d);
+		    json_pack("{s:s, s:I, s:s*}", "stage", d->stage.name, "epoch",
+			      (json_int_t)d->stage.epoch, "error", error),
+		    answer_ack, d);
 	d->stage.ack = false;
 }
 
@@ -139,8 +130,8 @@ void hooks_ask(struct daemon *d, __u64 epoch, const char *reason)
 	if (!d->qmp || !d->hooks)
 		return;
 	qmp_execute(d->qmp, true, "x-colo-proxy-checkpoint",
-		    json_pack("{s:I, s:s}", "epoch", (json_int_t)epoch,
-			      "reason", reason), answer_ask, d);
+		    json_pack("{s:I, s:s}", "epoch", (json_int_t)epoch, "reason", reason),
+		    answer_ask, d);
 }
 
 /* ------------------------------------------------------------- failover --- */
@@ -167,16 +158,16 @@ static int each_line(const char *path, struct daemon *d)
 			continue;
 		object = json_loads(line, 0, &why);
 		if (!object ||
-		    json_unpack(object, "{s?s, s?s, s?o}", "execute", &command,
-				"exec-oob", &oob, "arguments", &arguments) ||
+		    json_unpack(object, "{s?s, s?s, s?o}", "execute", &command, "exec-oob",
+				&oob, "arguments", &arguments) ||
 		    !command == !oob) {
-			log_error("--on-failover-qmp %s:%d: is no {\"execute\" or \"exec-oob\": COMMAND, \"arguments\": {...}}",
-				  path, number);
+			log_error(
+				"--on-failover-qmp %s:%d: is no {\"execute\" or \"exec-oob\": COMMAND, \"arguments\": {...}}",
+				path, number);
 			err = -1;
 		} else if (d) {
 			/* Yank is for a main loop that is stuck. */
-			run_command(d, oob || !strcmp(command, "yank"),
-				    oob ? oob : command,
+			run_command(d, oob || !strcmp(command, "yank"), oob ? oob : command,
 				    json_incref(arguments));
 		}
 		json_decref(object);
@@ -197,8 +188,9 @@ static void answer_lost(void *context, json_t *value, const char *error)
 
 	(void)value;
 	if (error && d->session.state == SESSION_FAILING)
-		log_error("QEMU: x-colo-lost-heartbeat: %s: it does not fail over; `colo-bpf failover %s` tries again",
-			  error, d->options.name);
+		log_error(
+			"QEMU: x-colo-lost-heartbeat: %s: it does not fail over; `colo-bpf failover %s` tries again",
+			error, d->options.name);
 }
 
 /*
@@ -212,8 +204,7 @@ void hooks_fail_over(struct daemon *d)
 		each_line(d->options.on_failover, d);
 	else if (d->session.role == COLO_ROLE_SECONDARY)
 		run_command(d, false, "nbd-server-stop", NULL);
-	qmp_execute(d->qmp, false, "x-colo-lost-heartbeat", NULL, answer_lost,
-		    d);
+	qmp_execute(d->qmp, false, "x-colo-lost-heartbeat", NULL, answer_lost, d);
 }
 
 /* -------------------------------------------------------------- connect --- */
@@ -234,8 +225,7 @@ static void adopt_qemu(struct daemon *d, const char *mode, __u64 epoch)
 	if (d->session.state != SESSION_COLO || strcmp(mode, "none"))
 		return;
 	log_warning("%s: QEMU is not in COLO any more", d->options.name);
-	snprintf(d->stage.name, sizeof(d->stage.name), "%s",
-		 epoch ? "failover" : "none");
+	snprintf(d->stage.name, sizeof(d->stage.name), "%s", epoch ? "failover" : "none");
 	d->stage.ack = false;
 	daemon_event(d, epoch ? EVENT_FAILOVER : EVENT_QEMU_GONE);
 	d->linger_ns = NO_TIMER;
@@ -251,14 +241,12 @@ static void answer_query(void *context, json_t *value, const char *error)
 		give_up(d, "x-query-colo-proxy", error);
 		return;
 	}
-	json_unpack(value, "{s?s, s?I, s?{s:s, s:I}}", "mode", &mode,
-		    "epoch", &epoch, "pending", "stage", &stage, "epoch",
-		    &stage_epoch);
+	json_unpack(value, "{s?s, s?I, s?{s:s, s:I}}", "mode", &mode, "epoch", &epoch,
+		    "pending", "stage", &stage, "epoch", &stage_epoch);
 	d->hooks = true;
-	log_info("%s: %s, mode %s, epoch %llu; QEMU: mode %s%s%s",
-		 d->options.name, session_state_names[d->session.state],
-		 name_mode(d->dp.session->mode), d->dp.session->epoch, mode,
-		 stage ? ", waits at " : "", stage ? stage : "");
+	log_info("%s: %s, mode %s, epoch %llu; QEMU: mode %s%s%s", d->options.name,
+		 session_state_names[d->session.state], name_mode(d->dp.session->mode),
+		 d->dp.session->epoch, mode, stage ? ", waits at " : "", stage ? stage : "");
 	notify_manager("READY=1");
 	if (stage)
 		handle_stage(d, stage, stage_epoch, true);
@@ -278,8 +266,10 @@ static void answer_set(void *context, json_t *value, const char *error)
 static void answer_commands(void *context, json_t *value, const char *error)
 {
 	static const char *const needed[] = {
-		"x-colo-proxy-set", "x-colo-proxy-checkpoint",
-		"x-colo-proxy-ack", "x-query-colo-proxy",
+		"x-colo-proxy-set",
+		"x-colo-proxy-checkpoint",
+		"x-colo-proxy-ack",
+		"x-query-colo-proxy",
 	};
 	struct daemon *d = context;
 	unsigned int found = 0;
@@ -291,8 +281,7 @@ static void answer_commands(void *context, json_t *value, const char *error)
 		return;
 	}
 	json_array_foreach(value, i, entry) {
-		const char *name = json_string_value(json_object_get(entry,
-								     "name"));
+		const char *name = json_string_value(json_object_get(entry, "name"));
 
 		for (size_t j = 0; name && j < 4; j++)
 			if (!strcmp(name, needed[j]))
@@ -353,8 +342,9 @@ int hooks_connect(struct daemon *d)
 	while ((fd = qmp_connect(d->options.qmp)) < 0 && daemon_now() < until)
 		usleep(50000);
 	if (fd < 0) {
-		log_error("--qmp %s: %s: is QEMU there, with `-qmp unix:%s,server=on,wait=off`?",
-			  d->options.qmp, strerror(-fd), d->options.qmp);
+		log_error(
+			"--qmp %s: %s: is QEMU there, with `-qmp unix:%s,server=on,wait=off`?",
+			d->options.qmp, strerror(-fd), d->options.qmp);
 		return fd;
 	}
 	d->qmp = qmp_new(fd, &handler, d);

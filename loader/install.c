@@ -36,8 +36,8 @@ struct image {
 	struct bpf_object *object;
 };
 
-static int image_open(struct image *image, enum colo_role role,
-		      __u32 pool_mask, __u32 max_frames)
+static int image_open(struct image *image, enum colo_role role, __u32 pool_mask,
+		      __u32 max_frames)
 {
 	memset(image, 0, sizeof(*image));
 	if (role == COLO_ROLE_PRIMARY) {
@@ -65,11 +65,9 @@ static void image_close(struct image *image)
 	memset(image, 0, sizeof(*image));
 }
 
-static struct bpf_map *image_map(const struct image *image,
-				 enum datapath_map map)
+static struct bpf_map *image_map(const struct image *image, enum datapath_map map)
 {
-	return bpf_object__find_map_by_name(image->object,
-					    datapath_map_names[map]);
+	return bpf_object__find_map_by_name(image->object, datapath_map_names[map]);
 }
 
 static int image_map_fd(const struct image *image, enum datapath_map map)
@@ -77,8 +75,8 @@ static int image_map_fd(const struct image *image, enum datapath_map map)
 	return bpf_map__fd(image_map(image, map));
 }
 
-static int image_sizes(const struct image *image,
-		       const struct colo_config *config, __u32 pool_bytes)
+static int image_sizes(const struct image *image, const struct colo_config *config,
+		       __u32 pool_bytes)
 {
 	const __u32 entries[MAP_COUNT] = {
 		[MAP_FLOWS] = config->max_flows,
@@ -91,13 +89,11 @@ static int image_sizes(const struct image *image,
 
 	for (int i = 0; !err && i < MAP_COUNT; i++) {
 		if (!image_map(image, i)) {
-			log_error("the BPF object has no map \"%s\"",
-				  datapath_map_names[i]);
+			log_error("the BPF object has no map \"%s\"", datapath_map_names[i]);
 			return -EPROTO;
 		}
 		if (entries[i])
-			err = bpf_map__set_max_entries(image_map(image, i),
-						       entries[i]);
+			err = bpf_map__set_max_entries(image_map(image, i), entries[i]);
 	}
 	if (!err)
 		err = bpf_map__set_value_size(image_map(image, MAP_POOL),
@@ -105,15 +101,15 @@ static int image_sizes(const struct image *image,
 	return err;
 }
 
-static int image_load(struct image *image, enum colo_role role,
-		      struct colo_config *config)
+static int image_load(struct image *image, enum colo_role role, struct colo_config *config)
 {
 	__u32 pool_bytes = pool_fit(config);
 	int err;
 
 	if (!pool_bytes) {
-		log_error("%u small and %u big blocks are a pool of more than 1 GB: ask for fewer",
-			  config->small_blocks, config->big_blocks);
+		log_error(
+			"%u small and %u big blocks are a pool of more than 1 GB: ask for fewer",
+			config->small_blocks, config->big_blocks);
 		return -EINVAL;
 	}
 	err = image_open(image, role, pool_bytes - 1, config->max_frames);
@@ -125,17 +121,17 @@ static int image_load(struct image *image, enum colo_role role,
 	if (!err)
 		err = bpf_object__load(image->object);
 	if (err)
-		log_error("the BPF programs cannot be loaded: %s%s",
-			  strerror(-err), err == -EPERM ? " (run as root)" :
-			  "; `colo-bpf probe` says what this kernel lacks");
+		log_error("the BPF programs cannot be loaded: %s%s", strerror(-err),
+			  err == -EPERM ? " (run as root)" :
+					  "; `colo-bpf probe` says what this kernel lacks");
 	return err;
 }
 
 int datapath_probe_load(enum colo_role role)
 {
-	struct colo_config config = { .max_flows = 16, .max_frames = 16,
-				      .small_blocks = 16, .big_blocks = 1 };
-	struct image image;
+	struct colo_config config = {
+		.max_flows = 16, .max_frames = 16, .small_blocks = 16, .big_blocks = 1};
+	struct image image = {};
 	int err;
 
 	log_libbpf(log_max_level >= LOG_LEVEL_DEBUG);
@@ -149,12 +145,9 @@ int datapath_probe_load(enum colo_role role)
 static int fill_policy(int fd)
 {
 	static const enum colo_action policy[COLO_CLASS_MAX] = {
-		[COLO_CLASS_ARP] = COLO_ACTION_PASS,
-		[COLO_CLASS_ND] = COLO_ACTION_PASS,
-		[COLO_CLASS_MLD] = COLO_ACTION_PASS,
-		[COLO_CLASS_IGMP] = COLO_ACTION_PASS,
-		[COLO_CLASS_LLDP] = COLO_ACTION_PASS,
-		[COLO_CLASS_STP] = COLO_ACTION_PASS,
+		[COLO_CLASS_ARP] = COLO_ACTION_PASS,  [COLO_CLASS_ND] = COLO_ACTION_PASS,
+		[COLO_CLASS_MLD] = COLO_ACTION_PASS,  [COLO_CLASS_IGMP] = COLO_ACTION_PASS,
+		[COLO_CLASS_LLDP] = COLO_ACTION_PASS, [COLO_CLASS_STP] = COLO_ACTION_PASS,
 	};
 	int err = 0;
 
@@ -168,11 +161,10 @@ static void copy_name(char *to, size_t size, const char *from)
 	snprintf(to, size, "%s", from ? from : "");
 }
 
-static int fill_maps(const struct image *image,
-		     const struct datapath_options *o,
+static int fill_maps(const struct image *image, const struct datapath_options *o,
 		     const struct colo_config *config)
 {
-	struct colo_session session = { .mode = COLO_MODE_SHUT };
+	struct colo_session session = {.mode = COLO_MODE_SHUT};
 	struct colo_abi abi = {
 		.version = COLO_ABI_VERSION,
 		.role = o->role,
@@ -192,11 +184,9 @@ static int fill_maps(const struct image *image,
 
 	err = bpf_map_update_elem(image_map_fd(image, MAP_ABI), &zero, &abi, 0);
 	if (!err)
-		err = bpf_map_update_elem(image_map_fd(image, MAP_CONFIG),
-					  &zero, config, 0);
+		err = bpf_map_update_elem(image_map_fd(image, MAP_CONFIG), &zero, config, 0);
 	if (!err)
-		err = bpf_map_update_elem(image_map_fd(image, MAP_SESSION),
-					  &zero, &session, 0);
+		err = bpf_map_update_elem(image_map_fd(image, MAP_SESSION), &zero, &session, 0);
 	if (!err)
 		err = fill_policy(image_map_fd(image, MAP_POLICY));
 	if (!err)
@@ -220,8 +210,7 @@ static int pin_all(const struct image *image, const char *name)
 	}
 	for (int i = 0; !err && i < PROG_COUNT; i++) {
 		pin_path(path, name, "progs", datapath_prog_names[i]);
-		prog = bpf_object__find_program_by_name(image->object,
-							datapath_prog_names[i]);
+		prog = bpf_object__find_program_by_name(image->object, datapath_prog_names[i]);
 		err = prog ? bpf_program__pin(prog, path) : -ENOENT;
 	}
 	if (err)
@@ -232,7 +221,7 @@ static int pin_all(const struct image *image, const char *name)
 /* ------------------------------------------------------------- devices --- */
 
 struct hook {
-	const char *option;	/* how the user named it */
+	const char *option; /* how the user named it */
 	const char *device;
 	__u32 ifindex;
 	enum datapath_prog prog;
@@ -240,16 +229,12 @@ struct hook {
 
 #define HOOKS 3
 
-static void hooks_from(struct hook hook[HOOKS], const char *guest,
-		       const char *port, const char *link,
-		       const struct colo_config *config)
+static void hooks_from(struct hook hook[HOOKS], const char *guest, const char *port,
+		       const char *link, const struct colo_config *config)
 {
-	hook[0] = (struct hook){ "--guest", guest, config->guest_ifindex,
-				 PROG_GUEST_OUT };
-	hook[1] = (struct hook){ "--port", port, config->port_ifindex,
-				 PROG_PORT_IN };
-	hook[2] = (struct hook){ "--link", link, config->link_ifindex,
-				 PROG_LINK_IN };
+	hook[0] = (struct hook){"--guest", guest, config->guest_ifindex, PROG_GUEST_OUT};
+	hook[1] = (struct hook){"--port", port, config->port_ifindex, PROG_PORT_IN};
+	hook[2] = (struct hook){"--link", link, config->link_ifindex, PROG_LINK_IN};
 }
 
 struct owner {
@@ -270,12 +255,9 @@ static int find_owner(const char *name, void *context)
 	fd = bpf_obj_get(path);
 	if (fd < 0)
 		return 0;
-	if (!bpf_obj_get_info_by_fd(fd, &info, &length) &&
-	    info.value_size == sizeof(abi) &&
-	    !bpf_map_lookup_elem(fd, &zero, &abi) &&
-	    abi.netns_ino == datapath_netns() &&
-	    (abi.guest_ifindex == owner->ifindex ||
-	     abi.port_ifindex == owner->ifindex ||
+	if (!bpf_obj_get_info_by_fd(fd, &info, &length) && info.value_size == sizeof(abi) &&
+	    !bpf_map_lookup_elem(fd, &zero, &abi) && abi.netns_ino == datapath_netns() &&
+	    (abi.guest_ifindex == owner->ifindex || abi.port_ifindex == owner->ifindex ||
 	     abi.link_ifindex == owner->ifindex)) {
 		copy_name(owner->name, sizeof(owner->name), name);
 		found = 1;
@@ -286,40 +268,40 @@ static int find_owner(const char *name, void *context)
 
 static int check_free(const struct hook *hook)
 {
-	struct owner owner = { .ifindex = hook->ifindex };
+	struct owner owner = {.ifindex = hook->ifindex};
 	struct tc_state state;
 	int err = tc_query(hook->ifindex, &state);
 
 	if (err) {
-		log_error("%s %s: its tc filters cannot be listed: %s",
-			  hook->option, hook->device, strerror(-err));
+		log_error("%s %s: its tc filters cannot be listed: %s", hook->option,
+			  hook->device, strerror(-err));
 		return err;
 	}
 	if (pin_each(find_owner, &owner)) {
-		log_error("%s %s: belongs to instance %s: detach that first",
-			  hook->option, hook->device, owner.name);
+		log_error("%s %s: belongs to instance %s: detach that first", hook->option,
+			  hook->device, owner.name);
 		return -EBUSY;
 	}
 	if (state.ours) {
-		log_error("%s %s: has a filter of an instance whose pins are gone: `tc filter del dev %s ingress pref %d` takes it away",
-			  hook->option, hook->device, hook->device,
-			  COLO_TC_PRIORITY);
+		log_error(
+			"%s %s: has a filter of an instance whose pins are gone: `tc filter del dev %s ingress pref %d` takes it away",
+			hook->option, hook->device, hook->device, COLO_TC_PRIORITY);
 		return -EBUSY;
 	}
 	if (state.first_taken) {
-		log_error("%s %s: another tc filter has preference %d at ingress; the proxy's must be the first: give the other a higher number",
-			  hook->option, hook->device, COLO_TC_PRIORITY);
+		log_error(
+			"%s %s: another tc filter has preference %d at ingress; the proxy's must be the first: give the other a higher number",
+			hook->option, hook->device, COLO_TC_PRIORITY);
 		return -EBUSY;
 	}
 	return 0;
 }
 
-static int find_devices(const struct datapath_options *o,
-			struct colo_config *config)
+static int find_devices(const struct datapath_options *o, struct colo_config *config)
 {
 	struct hook hook[HOOKS];
-	__u32 *index[HOOKS] = { &config->guest_ifindex, &config->port_ifindex,
-				&config->link_ifindex };
+	__u32 *index[HOOKS] = {&config->guest_ifindex, &config->port_ifindex,
+			       &config->link_ifindex};
 
 	hooks_from(hook, o->guest, o->port, o->link, config);
 	for (int i = 0; i < HOOKS; i++) {
@@ -333,16 +315,14 @@ static int find_devices(const struct datapath_options *o,
 			if (*index[i] != *index[j])
 				continue;
 			log_error("%s and %s are both %s: three devices are needed",
-				  hook[j].option, hook[i].option,
-				  hook[i].device);
+				  hook[j].option, hook[i].option, hook[i].device);
 			return -EINVAL;
 		}
 	}
 	return 0;
 }
 
-static int check_devices(const struct datapath_options *o,
-			 struct colo_config *config)
+static int check_devices(const struct datapath_options *o, struct colo_config *config)
 {
 	unsigned int port_mtu = 0, link_mtu = 0;
 	struct hook hook[HOOKS];
@@ -356,15 +336,15 @@ static int check_devices(const struct datapath_options *o,
 	if (!err)
 		err = device_mtu(o->link, &link_mtu);
 	if (err) {
-		log_error("the MTU of %s and %s cannot be read: %s", o->port,
-			  o->link, strerror(-err));
+		log_error("the MTU of %s and %s cannot be read: %s", o->port, o->link,
+			  strerror(-err));
 		return err;
 	}
 	if (link_mtu < port_mtu + COLO_LINK_TAG_LEN) {
-		log_error("--link %s: MTU %u is too small, frames of --port %s need %u: `ip link set %s mtu %u`, on both hosts",
-			  o->link, link_mtu, o->port,
-			  port_mtu + COLO_LINK_TAG_LEN, o->link,
-			  port_mtu + COLO_LINK_TAG_LEN);
+		log_error(
+			"--link %s: MTU %u is too small, frames of --port %s need %u: `ip link set %s mtu %u`, on both hosts",
+			o->link, link_mtu, o->port, port_mtu + COLO_LINK_TAG_LEN, o->link,
+			port_mtu + COLO_LINK_TAG_LEN);
 		return -EMSGSIZE;
 	}
 	for (int i = 0; !err && i < HOOKS; i++)
@@ -394,8 +374,9 @@ static void hooks_detach(const char *name, const struct hook hook[HOOKS],
 		if (state.ours && state.ours == prog_id[i])
 			tc_detach(hook[i].ifindex, pin_marked(name, mark));
 		else if (state.ours)
-			log_warning("%s: its filter is not the one that %s attached, left alone",
-				    hook[i].device, name);
+			log_warning(
+				"%s: its filter is not the one that %s attached, left alone",
+				hook[i].device, name);
 		mark_name(mark, "promisc", hook[i].ifindex);
 		if (pin_marked(name, mark))
 			device_set_promiscuous(hook[i].device, false, &was);
@@ -414,8 +395,8 @@ static int hook_attach(const char *name, const struct hook *hook, int prog_fd)
 		pin_mark(name, mark);
 	}
 	if (err)
-		log_error("%s %s: the tc filter cannot be attached: %s",
-			  hook->option, hook->device, strerror(-err));
+		log_error("%s %s: the tc filter cannot be attached: %s", hook->option,
+			  hook->device, strerror(-err));
 	return err;
 }
 
@@ -426,8 +407,8 @@ static int link_promiscuous(const char *name, const struct hook *hook)
 	int err = device_set_promiscuous(hook->device, true, &was);
 
 	if (err) {
-		log_error("%s %s: cannot be made promiscuous: %s", hook->option,
-			  hook->device, strerror(-err));
+		log_error("%s %s: cannot be made promiscuous: %s", hook->option, hook->device,
+			  strerror(-err));
 		return err;
 	}
 	mark_name(mark, "promisc", hook->ifindex);
@@ -468,10 +449,9 @@ static int attach_pinned(const struct datapath_options *o)
 	return err;
 }
 
-static int load_and_pin(const struct datapath_options *o,
-			struct colo_config *config)
+static int load_and_pin(const struct datapath_options *o, struct colo_config *config)
 {
-	struct image image;
+	struct image image = {};
 	int err;
 
 	err = image_load(&image, o->role, config);
@@ -496,8 +476,7 @@ static int check_new(const char *name)
 	if (err)
 		return err;
 	datapath_close(&dp);
-	log_error("%s: is attached already; `colo-bpf detach %s` first", path,
-		  name);
+	log_error("%s: is attached already; `colo-bpf detach %s` first", path, name);
 	return -EEXIST;
 }
 
@@ -507,8 +486,9 @@ int datapath_attach(const struct datapath_options *o)
 	int err;
 
 	if (!pin_name_valid(o->name)) {
-		log_error("\"%s\": an instance's name has 1 to 31 of A-Z a-z 0-9 . _ - and begins with no . or -",
-			  o->name);
+		log_error(
+			"\"%s\": an instance's name has 1 to 31 of A-Z a-z 0-9 . _ - and begins with no . or -",
+			o->name);
 		return -EINVAL;
 	}
 	log_libbpf(1);
@@ -522,7 +502,7 @@ int datapath_attach(const struct datapath_options *o)
 		return err;
 
 	err = pin_make(o->name);
-	if (err == -EEXIST)	/* another attach of this name, at this moment */
+	if (err == -EEXIST) /* another attach of this name, at this moment */
 		return check_new(o->name);
 	if (!err)
 		err = load_and_pin(o, &config);
@@ -544,8 +524,9 @@ int datapath_detach(const char *name)
 	if (err)
 		return err;
 	if (dp.abi.netns_ino != datapath_netns()) {
-		log_error("%s was attached in another network namespace: run this there, or with --netns; if that is gone: detach --force",
-			  name);
+		log_error(
+			"%s was attached in another network namespace: run this there, or with --netns; if that is gone: detach --force",
+			name);
 		datapath_close(&dp);
 		return -EXDEV;
 	}
@@ -555,8 +536,8 @@ int datapath_detach(const char *name)
 	/* From here on the guest is cut off; what is held has its end. */
 	err = release_discard(&dp);
 	if (err)
-		log_warning("%s: what was held could not be discarded one by one: %s",
-			    name, strerror(-err));
+		log_warning("%s: what was held could not be discarded one by one: %s", name,
+			    strerror(-err));
 	hooks_detach(name, hook, id);
 	datapath_close(&dp);
 	return datapath_unpin(name);

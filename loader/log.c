@@ -36,11 +36,9 @@ void log_message(enum log_level level, const char *format, ...)
 	va_end(args);
 }
 
-static int print_libbpf(enum libbpf_print_level level, const char *format,
-			va_list args)
+static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
 {
-	if (log_max_level >= LOG_LEVEL_DEBUG ||
-	    (libbpf_warnings && level == LIBBPF_WARN))
+	if (log_max_level >= LOG_LEVEL_DEBUG || (libbpf_warnings && level == LIBBPF_WARN))
 		return vfprintf(stderr, format, args);
 	return 0;
 }

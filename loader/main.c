@@ -7,7 +7,7 @@
 #include "options.h"
 
 static const struct command commands[] = {
-#define COLO_COMMAND(name, summary) { #name, summary, cmd_##name },
+#define COLO_COMMAND(name, summary) {#name, summary, cmd_##name},
 	COLO_COMMANDS(COLO_COMMAND)
 #undef COLO_COMMAND
 };
@@ -30,8 +30,7 @@ int main(int argc, char **argv)
 	log_libbpf(1);
 	if (!name)
 		return options_bad("", "a command is missing");
-	if (!strcmp(name, "--help") || !strcmp(name, "-h") ||
-	    !strcmp(name, "help")) {
+	if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
 		usage();
 		return EXIT_OK;
 	}

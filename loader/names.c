@@ -10,9 +10,10 @@
 #include "names.h"
 #include "output.h"
 
-#define LOOK_UP(table, index)                                                 \
+#define LOOK_UP(table, index)                                                   \
 	((size_t)(index) < sizeof(table) / sizeof(*(table)) && (table)[index] ? \
-		 (table)[index] : "unknown")
+		 (table)[index] :                                               \
+		 "unknown")
 
 const char *name_role(enum colo_role role)
 {
@@ -28,10 +29,8 @@ const char *name_role(enum colo_role role)
 const char *name_mode(enum colo_mode mode)
 {
 	static const char *const names[] = {
-		[COLO_MODE_SHUT] = "shut",
-		[COLO_MODE_WIRE] = "wire",
-		[COLO_MODE_PRIMARY] = "primary",
-		[COLO_MODE_SECONDARY] = "secondary",
+		[COLO_MODE_SHUT] = "shut",       [COLO_MODE_WIRE] = "wire",
+		[COLO_MODE_PRIMARY] = "primary", [COLO_MODE_SECONDARY] = "secondary",
 		[COLO_MODE_ACTIVE] = "active",
 	};
 
@@ -89,8 +88,7 @@ const char *name_action(enum colo_action action)
 	return LOOK_UP(names, action);
 }
 
-void name_address(char text[64], const struct colo_flow_key *key,
-		  const __u8 address[16])
+void name_address(char text[64], const struct colo_flow_key *key, const __u8 address[16])
 {
 	switch (ntohs(key->ethertype)) {
 	case ETH_P_IP:
@@ -100,9 +98,8 @@ void name_address(char text[64], const struct colo_flow_key *key,
 		inet_ntop(AF_INET6, address, text, 64);
 		break;
 	default:
-		snprintf(text, 64, "%02x:%02x:%02x:%02x:%02x:%02x", address[0],
-			 address[1], address[2], address[3], address[4],
-			 address[5]);
+		snprintf(text, 64, "%02x:%02x:%02x:%02x:%02x:%02x", address[0], address[1],
+			 address[2], address[3], address[4], address[5]);
 	}
 }
 
@@ -139,8 +136,7 @@ json_t *name_flow(const struct colo_flow_key *key)
 	output_number(flow, "client_port", ntohs(key->dport));
 	for (int i = 0; i < 2; i++)
 		if (key->vlan[i])
-			output_number(flow, i ? "vlan_inner" : "vlan",
-				      ntohs(key->vlan[i]));
+			output_number(flow, i ? "vlan_inner" : "vlan", ntohs(key->vlan[i]));
 	if (key->fragment)
 		output_flag(flow, "fragments", 1);
 	return flow;

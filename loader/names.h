@@ -15,8 +15,7 @@ const char *name_class(enum colo_class class);
 const char *name_action(enum colo_action action);
 
 /* Address of a flow: IPv4, IPv6 or MAC, by the key's ethertype. */
-void name_address(char text[64], const struct colo_flow_key *key,
-		  const __u8 address[16]);
+void name_address(char text[64], const struct colo_flow_key *key, const __u8 address[16]);
 
 /* {"protocol", "guest", "guest_port", "client", "client_port", ...} */
 json_t *name_flow(const struct colo_flow_key *key);

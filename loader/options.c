@@ -15,20 +15,19 @@
 #include "pin.h"
 
 #define ROWS_MAX  48
-#define FIRST_KEY 256	/* of options without a letter */
+#define FIRST_KEY 256 /* of options without a letter */
 
 struct common_options common;
 
 static const struct option_row common_rows[] = {
-	{ OPTION_FLAG, .name = "json", .letter = 'j', .value = &common.json,
-	  .help = "print JSON" },
-	{ OPTION_FLAG, .name = "verbose", .letter = 'v',
-	  .value = &common.verbose, .help = "say more on stderr" },
-	{ OPTION_TEXT, .name = "netns", .argument = "NETNS",
-	  .value = &common.netns,
-	  .help = "work in that network namespace: a name under /run/netns, or a path" },
-	{ OPTION_FLAG, .name = "help", .letter = 'h', .help = "this text" },
-	{ OPTION_END },
+	{OPTION_FLAG, .name = "json", .letter = 'j', .value = &common.json,
+	 .help = "print JSON"},
+	{OPTION_FLAG, .name = "verbose", .letter = 'v', .value = &common.verbose,
+	 .help = "say more on stderr"},
+	{OPTION_TEXT, .name = "netns", .argument = "NETNS", .value = &common.netns,
+	 .help = "work in that network namespace: a name under /run/netns, or a path"},
+	{OPTION_FLAG, .name = "help", .letter = 'h', .help = "this text"},
+	{OPTION_END},
 };
 
 /* The rows of the command and the common ones, as one list. */
@@ -48,12 +47,10 @@ static void help_row(const struct option_row *row)
 {
 	char left[64];
 
-	snprintf(left, sizeof(left), "%c%c%s --%s%s%s",
-		 row->letter ? '-' : ' ', row->letter ? row->letter : ' ',
-		 row->letter ? "," : " ", row->name, row->argument ? " " : "",
-		 row->argument ? row->argument : "");
-	printf("  %-32s %s%s\n", left, row->help,
-	       row->required ? " (required)" : "");
+	snprintf(left, sizeof(left), "%c%c%s --%s%s%s", row->letter ? '-' : ' ',
+		 row->letter ? row->letter : ' ', row->letter ? "," : " ", row->name,
+		 row->argument ? " " : "", row->argument ? row->argument : "");
+	printf("  %-32s %s%s\n", left, row->help, row->required ? " (required)" : "");
 	if (row->type == OPTION_CHOICE) {
 		printf("  %-32s one of:", "");
 		for (int i = 0; row->choices[i]; i++)
@@ -62,8 +59,7 @@ static void help_row(const struct option_row *row)
 	}
 }
 
-static void help(const char *command, const char *summary,
-		 const struct table *table)
+static void help(const char *command, const char *summary, const struct table *table)
 {
 	printf("Usage: colo-bpf %s", command);
 	for (int i = 0; i < table->count; i++)
@@ -84,30 +80,27 @@ int options_bad(const char *command, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	log_error("%s%s%s; see `colo-bpf %s%s--help`", command,
-		  *command ? ": " : "", text, command, *command ? " " : "");
+	log_error("%s%s%s; see `colo-bpf %s%s--help`", command, *command ? ": " : "", text,
+		  command, *command ? " " : "");
 	return EXIT_USAGE;
 }
 
-static int set_number(const char *command, const struct option_row *row,
-		      const char *text)
+static int set_number(const char *command, const struct option_row *row, const char *text)
 {
 	unsigned long long number;
 	char *end;
 
 	errno = 0;
 	number = strtoull(text, &end, 0);
-	if (!isdigit((unsigned char)*text) || *end || errno ||
-	    number < row->min || number > row->max)
-		return options_bad(command,
-				   "--%s \"%s\": a number from %u to %u is needed",
+	if (!isdigit((unsigned char)*text) || *end || errno || number < row->min ||
+	    number > row->max)
+		return options_bad(command, "--%s \"%s\": a number from %u to %u is needed",
 				   row->name, text, row->min, row->max);
 	*(__u32 *)row->value = number;
 	return -1;
 }
 
-static int set_choice(const char *command, const struct option_row *row,
-		      const char *text)
+static int set_choice(const char *command, const struct option_row *row, const char *text)
 {
 	char list[256] = "";
 
@@ -118,15 +111,12 @@ static int set_choice(const char *command, const struct option_row *row,
 			*(int *)row->value = i;
 			return -1;
 		}
-		snprintf(list + used, sizeof(list) - used, " %s",
-			 row->choices[i]);
+		snprintf(list + used, sizeof(list) - used, " %s", row->choices[i]);
 	}
-	return options_bad(command, "--%s \"%s\": is none of%s", row->name,
-			   text, list);
+	return options_bad(command, "--%s \"%s\": is none of%s", row->name, text, list);
 }
 
-static int set_value(const char *command, const struct option_row *row,
-		     const char *text)
+static int set_value(const char *command, const struct option_row *row, const char *text)
 {
 	switch (row->type) {
 	case OPTION_FLAG:
@@ -134,15 +124,15 @@ static int set_value(const char *command, const struct option_row *row,
 		return -1;
 	case OPTION_TEXT:
 		if (!*text)
-			return options_bad(command, "--%s: is empty",
-					   row->name);
+			return options_bad(command, "--%s: is empty", row->name);
 		*(const char **)row->value = text;
 		return -1;
 	case OPTION_NAME:
 		if (!pin_name_valid(text))
-			return options_bad(command,
-					   "%s \"%s\": 1 to 31 of A-Z a-z 0-9 . _ - are a name, and no . or - begins it",
-					   row->argument, text);
+			return options_bad(
+				command,
+				"%s \"%s\": 1 to 31 of A-Z a-z 0-9 . _ - are a name, and no . or - begins it",
+				row->argument, text);
 		*(const char **)row->value = text;
 		return -1;
 	case OPTION_NUMBER:
@@ -155,8 +145,7 @@ static int set_value(const char *command, const struct option_row *row,
 	return -1;
 }
 
-static void getopt_tables(const struct table *table, struct option *longs,
-			  char *letters)
+static void getopt_tables(const struct table *table, struct option *longs, char *letters)
 {
 	int n = 0;
 
@@ -167,11 +156,8 @@ static void getopt_tables(const struct table *table, struct option *longs,
 		if (row->type == OPTION_NAME)
 			continue;
 		longs[n++] = (struct option){
-			row->name,
-			row->type == OPTION_FLAG ? no_argument :
-						   required_argument,
-			NULL, FIRST_KEY + i
-		};
+			row->name, row->type == OPTION_FLAG ? no_argument : required_argument,
+			NULL, FIRST_KEY + i};
 		if (!row->letter)
 			continue;
 		*letters++ = row->letter;
@@ -192,8 +178,8 @@ static int find_row(const struct table *table, int key)
 	return -1;
 }
 
-static int parse_options(const char *command, const char *summary,
-			 struct table *table, int argc, char **argv)
+static int parse_options(const char *command, const char *summary, struct table *table,
+			 int argc, char **argv)
 {
 	struct option longs[ROWS_MAX];
 	char letters[2 * ROWS_MAX];
@@ -202,15 +188,12 @@ static int parse_options(const char *command, const char *summary,
 	getopt_tables(table, longs, letters);
 	optind = 0;
 	opterr = 0;
-	while (status == -1 &&
-	       (key = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+	while (status == -1 && (key = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
 		if (key == ':')
-			return options_bad(command, "%s: needs a value",
-					   argv[optind - 1]);
+			return options_bad(command, "%s: needs a value", argv[optind - 1]);
 		row = key == '?' ? -1 : find_row(table, key);
 		if (row < 0)
-			return options_bad(command, "\"%s\": no such option",
-					   argv[optind - 1]);
+			return options_bad(command, "\"%s\": no such option", argv[optind - 1]);
 		if (table->row[row]->letter == 'h') {
 			help(command, summary, table);
 			return EXIT_OK;
@@ -221,8 +204,7 @@ static int parse_options(const char *command, const char *summary,
 	return status;
 }
 
-static int parse_positional(const char *command, struct table *table, int argc,
-			    char **argv)
+static int parse_positional(const char *command, struct table *table, int argc, char **argv)
 {
 	int status = -1;
 
@@ -233,8 +215,7 @@ static int parse_positional(const char *command, struct table *table, int argc,
 		status = set_value(command, table->row[i], argv[optind++]);
 	}
 	if (status == -1 && optind < argc)
-		return options_bad(command, "\"%s\": one argument too many",
-				   argv[optind]);
+		return options_bad(command, "\"%s\": one argument too many", argv[optind]);
 	return status;
 }
 
@@ -246,10 +227,8 @@ static int check_required(const char *command, const struct table *table)
 		if (!row->required || table->seen[i])
 			continue;
 		if (row->type == OPTION_NAME)
-			return options_bad(command, "%s is missing",
-					   row->argument);
-		return options_bad(command, "--%s %s is missing", row->name,
-				   row->argument);
+			return options_bad(command, "%s is missing", row->argument);
+		return options_bad(command, "--%s %s is missing", row->name, row->argument);
 	}
 	return -1;
 }
@@ -262,12 +241,11 @@ static int enter_netns(const char *command)
 
 	if (!common.netns)
 		return -1;
-	snprintf(path, sizeof(path), "%s%s",
-		 strchr(common.netns, '/') ? "" : "/run/netns/", common.netns);
+	snprintf(path, sizeof(path), "%s%s", strchr(common.netns, '/') ? "" : "/run/netns/",
+		 common.netns);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || setns(fd, CLONE_NEWNET)) {
-		log_error("%s: --netns %s: %s", command, path,
-			  strerror(errno));
+		log_error("%s: --netns %s: %s", command, path, strerror(errno));
 		if (fd >= 0)
 			close(fd);
 		return EXIT_FAILED;
@@ -276,8 +254,8 @@ static int enter_netns(const char *command)
 	return -1;
 }
 
-int options_parse(const char *command, const char *summary,
-		  const struct option_row *rows, int argc, char **argv)
+int options_parse(const char *command, const char *summary, const struct option_row *rows,
+		  int argc, char **argv)
 {
 	struct table table = {};
 	int status;

@@ -36,8 +36,7 @@ static const char *scalar(const json_t *value, char cell[CELL])
 	case JSON_STRING:
 		return json_string_value(value);
 	case JSON_INTEGER:
-		snprintf(cell, CELL, "%" JSON_INTEGER_FORMAT,
-			 json_integer_value(value));
+		snprintf(cell, CELL, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
 		return cell;
 	case JSON_REAL:
 		snprintf(cell, CELL, "%g", json_real_value(value));
@@ -100,7 +99,7 @@ static int column_width(json_t *array, const char *name)
 static void text_table(json_t *array, int depth)
 {
 	json_t *first = json_array_get(array, 0), *row, *member;
-	int width[COLUMNS], column = 0;
+	int width[COLUMNS] = {}, column = 0;
 	const char *name;
 	char cell[CELL];
 	size_t i;
@@ -119,8 +118,7 @@ static void text_table(json_t *array, int depth)
 		json_object_foreach(first, name, member) {
 			if (column == COLUMNS)
 				break;
-			printf("%-*s  ", width[column++],
-			       cell_text(row, name, cell));
+			printf("%-*s  ", width[column++], cell_text(row, name, cell));
 		}
 		printf("\n");
 	}
@@ -134,13 +132,11 @@ static void text_value(json_t *value, int depth)
 
 	if (json_is_object(value)) {
 		text_object(value, depth);
-	} else if (json_is_array(value) &&
-		   json_is_object(json_array_get(value, 0))) {
+	} else if (json_is_array(value) && json_is_object(json_array_get(value, 0))) {
 		text_table(value, depth);
 	} else if (json_is_array(value)) {
 		json_array_foreach(value, i, element)
-			printf("%*s%s\n", depth * 2, "",
-			       scalar(element, cell));
+			printf("%*s%s\n", depth * 2, "", scalar(element, cell));
 	} else {
 		printf("%*s%s\n", depth * 2, "", scalar(value, cell));
 	}

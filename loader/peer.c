@@ -13,8 +13,8 @@
 #include "log.h"
 #include "peer.h"
 
-#define READ_MAX 64		/* datagrams at a time */
-#define PROBE_NS 500000000ULL	/* a try that has no answer by then is given up */
+#define READ_MAX 64           /* datagrams at a time */
+#define PROBE_NS 500000000ULL /* a try that has no answer by then is given up */
 
 const char *const peer_health_names[] = {
 	[PEER_UNKNOWN] = "unknown",
@@ -52,8 +52,7 @@ static __u64 get(const unsigned char *from, int bytes)
 	return value;
 }
 
-void peer_encode(const struct peer_message *message,
-		 unsigned char bytes[PEER_BYTES])
+void peer_encode(const struct peer_message *message, unsigned char bytes[PEER_BYTES])
 {
 	memset(bytes, 0, PEER_BYTES);
 	put(bytes + AT_MAGIC, PEER_MAGIC, 4);
@@ -67,8 +66,7 @@ void peer_encode(const struct peer_message *message,
 	       strnlen(message->name, sizeof(message->name) - 1));
 }
 
-int peer_decode(struct peer_message *message, const unsigned char *bytes,
-		size_t length)
+int peer_decode(struct peer_message *message, const unsigned char *bytes, size_t length)
 {
 	memset(message, 0, sizeof(*message));
 	if (length < AT_ROLE)
@@ -85,8 +83,7 @@ int peer_decode(struct peer_message *message, const unsigned char *bytes,
 	message->epoch = get(bytes + AT_EPOCH, 8);
 	message->sequence = get(bytes + AT_SEQUENCE, 8);
 	memcpy(message->name, bytes + AT_NAME, sizeof(message->name) - 1);
-	if ((message->role != COLO_ROLE_PRIMARY &&
-	     message->role != COLO_ROLE_SECONDARY) ||
+	if ((message->role != COLO_ROLE_PRIMARY && message->role != COLO_ROLE_SECONDARY) ||
 	    message->state >= SESSION_STATES)
 		return -EBADMSG;
 	return 0;
@@ -119,8 +116,7 @@ static int split_address(const char *text, char host[64], const char **port)
 	return 0;
 }
 
-int peer_parse_address(const char *text, struct sockaddr_storage *address,
-		       socklen_t *length)
+int peer_parse_address(const char *text, struct sockaddr_storage *address, socklen_t *length)
 {
 	struct sockaddr_in *v4 = (struct sockaddr_in *)address;
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)address;
@@ -133,8 +129,7 @@ int peer_parse_address(const char *text, struct sockaddr_storage *address,
 		return -EINVAL;
 	if (port) {
 		number = strtoul(port, &end, 10);
-		if (*port < '0' || *port > '9' || *end || !number ||
-		    number > 65535)
+		if (*port < '0' || *port > '9' || *end || !number || number > 65535)
 			return -EINVAL;
 	}
 	if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
@@ -153,8 +148,7 @@ int peer_parse_address(const char *text, struct sockaddr_storage *address,
 }
 
 /* The same port here, on any address: the device says which. */
-static void local_address(const struct sockaddr_storage *peer,
-			  struct sockaddr_storage *local)
+static void local_address(const struct sockaddr_storage *peer, struct sockaddr_storage *local)
 {
 	memset(local, 0, sizeof(*local));
 	local->ss_family = peer->ss_family;
@@ -166,8 +160,8 @@ static void local_address(const struct sockaddr_storage *peer,
 			((const struct sockaddr_in6 *)peer)->sin6_port;
 }
 
-int peer_open(struct peer *peer, const char *text, const char *device,
-	      __u32 lost_ms, __u64 now_ns)
+int peer_open(struct peer *peer, const char *text, const char *device, __u32 lost_ms,
+	      __u64 now_ns)
 {
 	struct sockaddr_storage address, local;
 	socklen_t length;
@@ -179,25 +173,23 @@ int peer_open(struct peer *peer, const char *text, const char *device,
 	peer->lost_ns = lost_ms * 1000000ULL;
 	peer->heard_ns = now_ns;
 	if (peer_parse_address(text, &address, &length)) {
-		log_error("--peer \"%s\": is not ADDR, ADDR:PORT or [ADDR6]:PORT",
-			  text);
+		log_error("--peer \"%s\": is not ADDR, ADDR:PORT or [ADDR6]:PORT", text);
 		return -EINVAL;
 	}
 	local_address(&address, &local);
-	fd = socket(address.ss_family,
-		    SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(address.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	if (address.ss_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device,
-		       strlen(device)) ||
+	if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device)) ||
 	    bind(fd, (struct sockaddr *)&local, length) ||
 	    connect(fd, (struct sockaddr *)&address, length)) {
 		err = -errno;
-		log_error("--peer %s: no socket for it on %s: %s%s", text,
-			  device, strerror(-err), err == -ENETUNREACH ?
-			  " (has the link an address in its network?)" : "");
+		log_error("--peer %s: no socket for it on %s: %s%s", text, device,
+			  strerror(-err),
+			  err == -ENETUNREACH ? " (has the link an address in its network?)" :
+						"");
 		close(fd);
 		return err;
 	}
@@ -241,9 +233,11 @@ static void warn_once(struct peer *peer, int err)
 	if (peer->warned)
 		return;
 	peer->warned = true;
-	log_warning("peer: %s", err == -EPROTO ?
-		    "its daemon speaks another version: use the same colo-bpf on both hosts" :
-		    "datagrams that are no heartbeats come to its port");
+	log_warning(
+		"peer: %s",
+		err == -EPROTO ?
+			"its daemon speaks another version: use the same colo-bpf on both hosts" :
+			"datagrams that are no heartbeats come to its port");
 }
 
 int peer_receive(struct peer *peer, __u64 now_ns)
@@ -257,7 +251,7 @@ int peer_receive(struct peer *peer, __u64 now_ns)
 
 		if (n < 0 && (errno == EAGAIN || errno == ENOTCONN))
 			break;
-		if (n < 0)	/* what became of one that was sent */
+		if (n < 0) /* what became of one that was sent */
 			continue;
 		err = peer_decode(&message, bytes, n);
 		if (err) {
@@ -275,15 +269,13 @@ int peer_receive(struct peer *peer, __u64 now_ns)
 
 static void probe_begin(struct peer *peer, __u64 now_ns)
 {
-	int fd = socket(peer->address.ss_family,
-			SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = socket(peer->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return;
-	setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, peer->device,
-		   strlen(peer->device));
-	if (connect(fd, (struct sockaddr *)&peer->address,
-		    peer->address_length) && errno != EINPROGRESS) {
+	setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, peer->device, strlen(peer->device));
+	if (connect(fd, (struct sockaddr *)&peer->address, peer->address_length) &&
+	    errno != EINPROGRESS) {
 		if (errno == ECONNREFUSED)
 			peer->refused_ns = now_ns;
 		close(fd);
@@ -296,7 +288,7 @@ static void probe_begin(struct peer *peer, __u64 now_ns)
 /* Refused, or taken by another service: its host lives. */
 static void probe_look(struct peer *peer, __u64 now_ns)
 {
-	struct pollfd poll_fd = { .fd = peer->probe_fd, .events = POLLOUT };
+	struct pollfd poll_fd = {.fd = peer->probe_fd, .events = POLLOUT};
 	socklen_t length = sizeof(int);
 	int err = 0;
 

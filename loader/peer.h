@@ -21,45 +21,42 @@
 
 #include "session.h"
 
-#define PEER_MAGIC	0x434f4c4fU	/* "COLO" */
-#define PEER_VERSION	1
-#define PEER_PORT	7730
-#define PEER_BYTES	64
+#define PEER_MAGIC   0x434f4c4fU /* "COLO" */
+#define PEER_VERSION 1
+#define PEER_PORT    7730
+#define PEER_BYTES   64
 
 enum peer_message_flag {
-	PEER_QEMU_GONE	= 1 << 0,	/* my QEMU is gone, for good */
-	PEER_LEAVING	= 1 << 1,	/* my daemon ends, all else goes on */
-	PEER_INELIGIBLE	= 1 << 2,	/* my guest cannot take over */
+	PEER_QEMU_GONE = 1 << 0,  /* my QEMU is gone, for good */
+	PEER_LEAVING = 1 << 1,    /* my daemon ends, all else goes on */
+	PEER_INELIGIBLE = 1 << 2, /* my guest cannot take over */
 };
 
 struct peer_message {
 	enum colo_role role;
 	enum session_state state;
-	__u32 flags;		/* enum peer_message_flag */
+	__u32 flags; /* enum peer_message_flag */
 	__u64 epoch;
 	__u64 sequence;
-	char name[32];		/* the sender's instance, for people */
+	char name[32]; /* the sender's instance, for people */
 };
 
 /* On the wire: big endian, PEER_BYTES long (a later version may be longer). */
-void peer_encode(const struct peer_message *message,
-		 unsigned char bytes[PEER_BYTES]);
+void peer_encode(const struct peer_message *message, unsigned char bytes[PEER_BYTES]);
 
 /*
  * 0; -EBADMSG: not a message of ours (magic, role, state); -EPROTO: another
  * version; -EMSGSIZE: cut off.
  */
-int peer_decode(struct peer_message *message, const unsigned char *bytes,
-		size_t length);
+int peer_decode(struct peer_message *message, const unsigned char *bytes, size_t length);
 
 /* ADDR, ADDR:PORT, [ADDR6], [ADDR6]:PORT. 0 or -EINVAL. */
-int peer_parse_address(const char *text, struct sockaddr_storage *address,
-		       socklen_t *length);
+int peer_parse_address(const char *text, struct sockaddr_storage *address, socklen_t *length);
 
 enum peer_health {
-	PEER_UNKNOWN,	/* never heard of */
+	PEER_UNKNOWN, /* never heard of */
 	PEER_ALIVE,
-	PEER_DOWN,	/* its host answers, its daemon does not */
+	PEER_DOWN, /* its host answers, its daemon does not */
 	PEER_LOST,
 };
 
@@ -67,27 +64,27 @@ extern const char *const peer_health_names[];
 
 struct peer {
 	int fd;
-	__u64 lost_ns;		/* silence that is a loss */
-	__u64 heard_ns;		/* the last message */
-	__u64 refused_ns;	/* the last sign of its host alone */
-	bool leaving;		/* it said so in its last message */
-	bool warned;		/* about what it sends */
+	__u64 lost_ns;    /* silence that is a loss */
+	__u64 heard_ns;   /* the last message */
+	__u64 refused_ns; /* the last sign of its host alone */
+	bool leaving;     /* it said so in its last message */
+	bool warned;      /* about what it sends */
 	enum peer_health health;
 	__u64 sequence;
 	struct peer_message last;
 	struct sockaddr_storage address;
 	socklen_t address_length;
 	char device[16];
-	int probe_fd;		/* a connection that is being tried, or -1 */
-	__u64 probe_ns;		/* since when */
+	int probe_fd;   /* a connection that is being tried, or -1 */
+	__u64 probe_ns; /* since when */
 };
 
 /*
  * Open the socket, bound to the link device; port: of the address. 0 or -errno
  * with a message.
  */
-int peer_open(struct peer *peer, const char *address, const char *device,
-	      __u32 lost_ms, __u64 now_ns);
+int peer_open(struct peer *peer, const char *address, const char *device, __u32 lost_ms,
+	      __u64 now_ns);
 void peer_close(struct peer *peer);
 
 void peer_send(struct peer *peer, struct peer_message *message);

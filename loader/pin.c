@@ -18,20 +18,18 @@
 
 #define BPFFS "/sys/fs/bpf"
 
-void pin_path(char path[PIN_PATH_MAX], const char *name, const char *folder,
-	      const char *leaf)
+void pin_path(char path[PIN_PATH_MAX], const char *name, const char *folder, const char *leaf)
 {
-	snprintf(path, PIN_PATH_MAX, "%s%s%s%s%s%s%s", COLO_PIN_ROOT,
-		 *name ? "/" : "", name, *folder ? "/" : "", folder,
-		 *leaf ? "/" : "", leaf);
+	snprintf(path, PIN_PATH_MAX, "%s%s%s%s%s%s%s", COLO_PIN_ROOT, *name ? "/" : "", name,
+		 *folder ? "/" : "", folder, *leaf ? "/" : "", leaf);
 }
 
 bool pin_name_valid(const char *name)
 {
 	size_t length = strlen(name);
 
-	return length > 0 && length < sizeof(((struct colo_abi *)0)->name) &&
-	       name[0] != '.' && name[0] != '-' &&
+	return length > 0 && length < sizeof(((struct colo_abi *)0)->name) && name[0] != '.' &&
+	       name[0] != '-' &&
 	       strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 			    "abcdefghijklmnopqrstuvwxyz0123456789._-") == length;
 }
@@ -40,8 +38,7 @@ bool pin_mounted(void)
 {
 	struct statfs fs;
 
-	return !statfs(BPFFS, &fs) &&
-	       (unsigned long)fs.f_type == BPF_FS_MAGIC;
+	return !statfs(BPFFS, &fs) && (unsigned long)fs.f_type == BPF_FS_MAGIC;
 }
 
 int pin_mount(void)
@@ -53,8 +50,8 @@ int pin_mount(void)
 	if (!mount("bpf", BPFFS, "bpf", 0, "mode=0700"))
 		return 0;
 	err = -errno;
-	log_error("%s is no BPF file system, and mounting one failed: %s",
-		  BPFFS, strerror(-err));
+	log_error("%s is no BPF file system, and mounting one failed: %s", BPFFS,
+		  strerror(-err));
 	return err;
 }
 
@@ -62,8 +59,7 @@ bool pin_private_mounts(void)
 {
 	struct stat ours, theirs;
 
-	return !stat("/proc/self/ns/mnt", &ours) &&
-	       !stat("/proc/1/ns/mnt", &theirs) &&
+	return !stat("/proc/self/ns/mnt", &ours) && !stat("/proc/1/ns/mnt", &theirs) &&
 	       ours.st_ino != theirs.st_ino;
 }
 
@@ -81,7 +77,7 @@ static int make_directory(const char *path)
 
 int pin_make(const char *name)
 {
-	static const char *const folders[] = { "", "maps", "progs", "links" };
+	static const char *const folders[] = {"", "maps", "progs", "links"};
 	char path[PIN_PATH_MAX];
 	int err;
 
@@ -97,8 +93,7 @@ int pin_make(const char *name)
 	return 0;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type,
-			struct FTW *ftw)
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)st;
 	(void)type;

@@ -18,8 +18,7 @@
 #define PIN_PATH_MAX 256
 
 /* "" for a part that is not wanted. */
-void pin_path(char path[PIN_PATH_MAX], const char *name, const char *folder,
-	      const char *leaf);
+void pin_path(char path[PIN_PATH_MAX], const char *name, const char *folder, const char *leaf);
 
 /* Is NAME one that can be a directory: [A-Za-z0-9._-]{1,31}, no leading dot. */
 bool pin_name_valid(const char *name);

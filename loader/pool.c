@@ -40,8 +40,8 @@ static __u64 pool_bytes(const struct colo_config *config)
 static bool value_size_works(__u32 bytes)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
-	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "colo_probe",
-				sizeof(__u32), bytes, 1, &opts);
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "colo_probe", sizeof(__u32), bytes, 1,
+				&opts);
 
 	if (fd < 0)
 		return fd != -E2BIG;
@@ -61,15 +61,14 @@ __u32 pool_fit(struct colo_config *config)
 	if (!value_size_works(size + COLO_POOL_SLACK)) {
 		__u64 full = size;
 
-		while (size > 1 << 20 &&
-		       !value_size_works(size + COLO_POOL_SLACK))
+		while (size > 1 << 20 && !value_size_works(size + COLO_POOL_SLACK))
 			size /= 2;
 		config->big_blocks = big * size / full;
-		log_warning("this kernel bounds the value of a BPF array: the pool has %llu KB instead of %llu",
-			    size >> 10, full >> 10);
+		log_warning(
+			"this kernel bounds the value of a BPF array: the pool has %llu KB instead of %llu",
+			size >> 10, full >> 10);
 	}
-	small = (size - (__u64)config->big_blocks * COLO_BIG_SIZE) /
-		COLO_SMALL_SIZE;
+	small = (size - (__u64)config->big_blocks * COLO_BIG_SIZE) / COLO_SMALL_SIZE;
 	if (config->small_blocks > small)
 		config->small_blocks = small;
 	return size;
@@ -105,8 +104,7 @@ static int list_refill(const struct list *list, __u64 taken)
 	 * `depth` and above. All above it is put anew.
 	 */
 	while (!bpf_map_lookup_elem(list->fd, NULL, &value)) {
-		if (depth < list->count &&
-		    value >= list->base + depth * list->step)
+		if (depth < list->count && value >= list->base + depth * list->step)
 			break;
 		if (bpf_map_lookup_and_delete_elem(list->fd, NULL, &value))
 			return -errno;
@@ -114,19 +112,16 @@ static int list_refill(const struct list *list, __u64 taken)
 	return list_push(list, depth);
 }
 
-static void lists(struct list list[3], int free_frames, int free_small,
-		  int free_big, const struct colo_config *config)
+static void lists(struct list list[3], int free_frames, int free_small, int free_big,
+		  const struct colo_config *config)
 {
-	list[0] = (struct list){ free_frames, 0, 1, config->max_frames };
-	list[1] = (struct list){ free_small, 0, COLO_SMALL_SIZE,
-				 config->small_blocks };
-	list[2] = (struct list){ free_big,
-				 config->small_blocks * COLO_SMALL_SIZE,
-				 COLO_BIG_SIZE, config->big_blocks };
+	list[0] = (struct list){free_frames, 0, 1, config->max_frames};
+	list[1] = (struct list){free_small, 0, COLO_SMALL_SIZE, config->small_blocks};
+	list[2] = (struct list){free_big, config->small_blocks * COLO_SMALL_SIZE, COLO_BIG_SIZE,
+				config->big_blocks};
 }
 
-int pool_fill(int free_frames, int free_small, int free_big,
-	      const struct colo_config *config)
+int pool_fill(int free_frames, int free_small, int free_big, const struct colo_config *config)
 {
 	struct list list[3];
 	int err = 0;
@@ -137,8 +132,8 @@ int pool_fill(int free_frames, int free_small, int free_big,
 	return err;
 }
 
-int pool_refill(int free_frames, int free_small, int free_big,
-		const struct colo_config *config, __u64 taken)
+int pool_refill(int free_frames, int free_small, int free_big, const struct colo_config *config,
+		__u64 taken)
 {
 	/* A program pops before it counts: some more on each CPU. */
 	__u64 depth = taken + 256;

@@ -23,14 +23,13 @@ void pool_config_defaults(struct colo_config *config);
 __u32 pool_fit(struct colo_config *config);
 
 /* Fill the empty free lists. 0 or -errno. */
-int pool_fill(int free_frames, int free_small, int free_big,
-	      const struct colo_config *config);
+int pool_fill(int free_frames, int free_small, int free_big, const struct colo_config *config);
 
 /*
  * Make the free lists what pool_fill() made them. `taken`: how many were ever
  * popped from one of them since, at most; below that depth nothing changed.
  */
-int pool_refill(int free_frames, int free_small, int free_big,
-		const struct colo_config *config, __u64 taken);
+int pool_refill(int free_frames, int free_small, int free_big, const struct colo_config *config,
+		__u64 taken);
 
 #endif

@@ -34,12 +34,12 @@ static int probe_kernel(json_t *object)
 		const char *name;
 		enum bpf_func_id helper;
 	} helpers[] = {
-		{ "bpf_loop", BPF_FUNC_loop },
-		{ "bpf_clone_redirect", BPF_FUNC_clone_redirect },
-		{ "bpf_skb_adjust_room", BPF_FUNC_skb_adjust_room },
-		{ "bpf_skb_change_tail", BPF_FUNC_skb_change_tail },
-		{ "bpf_skb_vlan_push", BPF_FUNC_skb_vlan_push },
-		{ "bpf_l4_csum_replace", BPF_FUNC_l4_csum_replace },
+		{"bpf_loop", BPF_FUNC_loop},
+		{"bpf_clone_redirect", BPF_FUNC_clone_redirect},
+		{"bpf_skb_adjust_room", BPF_FUNC_skb_adjust_room},
+		{"bpf_skb_change_tail", BPF_FUNC_skb_change_tail},
+		{"bpf_skb_vlan_push", BPF_FUNC_skb_vlan_push},
+		{"bpf_l4_csum_replace", BPF_FUNC_l4_csum_replace},
 	};
 	json_t *missing = json_array();
 	struct utsname uts;
@@ -54,14 +54,11 @@ static int probe_kernel(json_t *object)
 	if (libbpf_probe_bpf_map_type(BPF_MAP_TYPE_STACK, NULL) != 1)
 		json_array_append_new(missing, json_string("stack map"));
 	for (size_t i = 0; i < sizeof(helpers) / sizeof(*helpers); i++)
-		if (libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS,
-					    helpers[i].helper, NULL) != 1)
-			json_array_append_new(missing,
-					      json_string(helpers[i].name));
-	output_flag(object, "primary_loads",
-		    !datapath_probe_load(COLO_ROLE_PRIMARY));
-	output_flag(object, "secondary_loads",
-		    !datapath_probe_load(COLO_ROLE_SECONDARY));
+		if (libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, helpers[i].helper, NULL) !=
+		    1)
+			json_array_append_new(missing, json_string(helpers[i].name));
+	output_flag(object, "primary_loads", !datapath_probe_load(COLO_ROLE_PRIMARY));
+	output_flag(object, "secondary_loads", !datapath_probe_load(COLO_ROLE_SECONDARY));
 	output_set(object, "missing", missing);
 	return json_array_size(missing) ||
 	       !json_is_true(json_object_get(object, "primary_loads")) ||
@@ -72,7 +69,7 @@ static int probe_kernel(json_t *object)
 
 static int ethtool(const char *device, void *data)
 {
-	struct ifreq request = { .ifr_data = data };
+	struct ifreq request = {.ifr_data = data};
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int err;
 
@@ -86,7 +83,7 @@ static int ethtool(const char *device, void *data)
 
 static int offload(const char *device, __u32 command)
 {
-	struct ethtool_value value = { .cmd = command };
+	struct ethtool_value value = {.cmd = command};
 
 	return !ethtool(device, &value) && value.data;
 }
@@ -95,10 +92,10 @@ static int offload(const char *device, __u32 command)
 static const char *xdp_of(const char *driver)
 {
 	static const char *const native[] = {
-		"veth", "tun", "virtio_net", "bonding", "ena", "mlx4_en",
-		"mlx5_core", "ixgbe", "ixgbevf", "i40e", "ice", "igb", "igc",
-		"bnxt_en", "qede", "sfc", "hv_netvsc", "vmxnet3", "stmmac",
-		"mvneta", "mvpp2", "gve", "nfp", "thunder_nicvf",
+		"veth",      "tun",     "virtio_net", "bonding", "ena",       "mlx4_en",
+		"mlx5_core", "ixgbe",   "ixgbevf",    "i40e",    "ice",       "igb",
+		"igc",       "bnxt_en", "qede",       "sfc",     "hv_netvsc", "vmxnet3",
+		"stmmac",    "mvneta",  "mvpp2",      "gve",     "nfp",       "thunder_nicvf",
 	};
 
 	for (size_t i = 0; i < sizeof(native) / sizeof(*native); i++)
@@ -107,10 +104,9 @@ static const char *xdp_of(const char *driver)
 	return "generic";
 }
 
-static int probe_device(json_t *object, const char *device,
-			unsigned int *mtu)
+static int probe_device(json_t *object, const char *device, unsigned int *mtu)
 {
-	struct ethtool_drvinfo info = { .cmd = ETHTOOL_GDRVINFO };
+	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
 	char driver[32] = "unknown";
 	struct tc_state state;
 	int index = if_nametoindex(device);
@@ -154,8 +150,7 @@ static void got_commands(void *context, json_t *value, const char *error)
 	if (error)
 		snprintf(qemu->error, sizeof(qemu->error), "%s", error);
 	json_array_foreach(value, i, entry) {
-		const char *name = json_string_value(json_object_get(entry,
-								     "name"));
+		const char *name = json_string_value(json_object_get(entry, "name"));
 
 		if (name && (!strncmp(name, "x-colo-proxy-", 13) ||
 			     !strcmp(name, "x-query-colo-proxy")))
@@ -194,12 +189,11 @@ static int probe_qemu(json_t *object, const char *path)
 	}
 	qmp_execute(qmp, false, "query-commands", NULL, got_commands, &qemu);
 	while (!qemu.done) {
-		struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+		struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
 
 		if (poll(&poll_fd, 1, QMP_MS) <= 0) {
 			snprintf(qemu.error, sizeof(qemu.error),
-				 "no answer in %d ms: has it another client?",
-				 QMP_MS);
+				 "no answer in %d ms: has it another client?", QMP_MS);
 			break;
 		}
 		qmp_input(qmp);
@@ -230,7 +224,7 @@ struct probe_options {
 
 static int probe(const struct probe_options *o)
 {
-	static const char *const names[] = { "guest", "port", "link" };
+	static const char *const names[] = {"guest", "port", "link"};
 	json_t *object = json_object(), *follows = json_array(), *part;
 	unsigned int mtu[3] = {};
 	int bad, failed;
@@ -239,14 +233,16 @@ static int probe(const struct probe_options *o)
 	failed = bad = probe_kernel(part);
 	output_set(object, "system", part);
 	conclude(follows, bad, "this kernel cannot run the data path");
-	conclude(follows, !bad, "the data path runs at tc hooks of all devices: guests keep their offloads");
+	conclude(follows, !bad,
+		 "the data path runs at tc hooks of all devices: guests keep their offloads");
 	for (int i = 0; i < 3; i++) {
 		if (!o->device[i])
 			continue;
 		part = json_object();
 		failed |= bad = probe_device(part, o->device[i], &mtu[i]);
 		output_set(object, names[i], part);
-		conclude(follows, bad, "a device is missing, or another tc filter has the first place on it");
+		conclude(follows, bad,
+			 "a device is missing, or another tc filter has the first place on it");
 	}
 	if (mtu[1] && mtu[2]) {
 		bad = mtu[2] < mtu[1] + COLO_LINK_TAG_LEN;
@@ -257,8 +253,11 @@ static int probe(const struct probe_options *o)
 		part = json_object();
 		failed |= bad = probe_qemu(part, o->qmp);
 		output_set(object, "qemu", part);
-		conclude(follows, bad, "this QEMU cannot be driven: it lacks the hooks of colo-bpf's patches, or does not answer");
-		conclude(follows, !bad, "QEMU has the hooks: commit, reset and failover wait for the daemon");
+		conclude(
+			follows, bad,
+			"this QEMU cannot be driven: it lacks the hooks of colo-bpf's patches, or does not answer");
+		conclude(follows, !bad,
+			 "QEMU has the hooks: commit, reset and failover wait for the daemon");
 	}
 	output_set(object, "follows", follows);
 	return output(object) || failed ? EXIT_FAILED : EXIT_OK;
@@ -268,20 +267,17 @@ int cmd_probe(int argc, char **argv)
 {
 	struct probe_options o = {};
 	const struct option_row rows[] = {
-		{ OPTION_TEXT, .name = "guest", .argument = "DEV",
-		  .value = &o.device[0], .help = "the guest's tap" },
-		{ OPTION_TEXT, .name = "port", .argument = "DEV",
-		  .value = &o.device[1],
-		  .help = "the device where the clients are" },
-		{ OPTION_TEXT, .name = "link", .argument = "DEV",
-		  .value = &o.device[2],
-		  .help = "the device to the other host" },
-		{ OPTION_TEXT, .name = "qmp", .argument = "SOCKET",
-		  .value = &o.qmp, .help = "a QMP socket of QEMU" },
-		{ OPTION_END },
+		{OPTION_TEXT, .name = "guest", .argument = "DEV", .value = &o.device[0],
+		 .help = "the guest's tap"},
+		{OPTION_TEXT, .name = "port", .argument = "DEV", .value = &o.device[1],
+		 .help = "the device where the clients are"},
+		{OPTION_TEXT, .name = "link", .argument = "DEV", .value = &o.device[2],
+		 .help = "the device to the other host"},
+		{OPTION_TEXT, .name = "qmp", .argument = "SOCKET", .value = &o.qmp,
+		 .help = "a QMP socket of QEMU"},
+		{OPTION_END},
 	};
-	int status = options_parse("probe", command_summary("probe"), rows,
-				   argc, argv);
+	int status = options_parse("probe", command_summary("probe"), rows, argc, argv);
 
 	return status == -1 ? probe(&o) : status;
 }

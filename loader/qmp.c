@@ -11,7 +11,7 @@
 #include "log.h"
 #include "qmp.h"
 
-#define LINE_MAX_BYTES (16U << 20)	/* query-qmp-schema has 200 KB */
+#define LINE_MAX_BYTES (16U << 20) /* query-qmp-schema has 200 KB */
 
 enum qmp_state {
 	QMP_GREETING,
@@ -40,9 +40,9 @@ struct qmp {
 	bool oob;
 	unsigned long last_id;
 	struct bytes in;
-	size_t searched;	/* of `in`: has no newline up to here */
+	size_t searched; /* of `in`: has no newline up to here */
 	struct bytes out;
-	struct bytes waiting;	/* until the client is ready */
+	struct bytes waiting; /* until the client is ready */
 	struct qmp_command *commands;
 	struct qmp_handler handler;
 	void *context;
@@ -84,7 +84,7 @@ struct qmp *qmp_new(int fd, const struct qmp_handler *handler, void *context)
 
 int qmp_connect(const char *path)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd, err;
 
 	if (strlen(path) >= sizeof(address.sun_path))
@@ -115,8 +115,7 @@ static struct qmp_command *command_take(struct qmp *qmp, unsigned long id)
 	return NULL;
 }
 
-static void command_end(struct qmp_command *command, json_t *value,
-			const char *error)
+static void command_end(struct qmp_command *command, json_t *value, const char *error)
 {
 	if (command->answer)
 		command->answer(command->context, value, error);
@@ -170,17 +169,15 @@ bool qmp_wants_write(const struct qmp *qmp)
 void qmp_output(struct qmp *qmp)
 {
 	while (qmp_wants_write(qmp)) {
-		ssize_t n = send(qmp->fd, qmp->out.data, qmp->out.length,
-				 MSG_NOSIGNAL);
+		ssize_t n = send(qmp->fd, qmp->out.data, qmp->out.length, MSG_NOSIGNAL);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (n < 0) {
-			int err = errno == EPIPE || errno == ECONNRESET ?
-				  0 : -errno;
+			int err = errno == EPIPE || errno == ECONNRESET ? 0 : -errno;
 
-			qmp_close(qmp, err, err ? strerror(-err) :
-				  "QEMU closed the connection");
+			qmp_close(qmp, err,
+				  err ? strerror(-err) : "QEMU closed the connection");
 			return;
 		}
 		bytes_drop(&qmp->out, n);
@@ -201,8 +198,8 @@ static int send_object(struct bytes *to, json_t *object)
 	return err;
 }
 
-int qmp_execute(struct qmp *qmp, bool oob, const char *name,
-		json_t *arguments, qmp_answer *answer, void *context)
+int qmp_execute(struct qmp *qmp, bool oob, const char *name, json_t *arguments,
+		qmp_answer *answer, void *context)
 {
 	struct bytes *to = qmp->state == QMP_READY ? &qmp->out : &qmp->waiting;
 	struct qmp_command *command;
@@ -228,8 +225,9 @@ int qmp_execute(struct qmp *qmp, bool oob, const char *name,
 	snprintf(command->name, sizeof(command->name), "%s", name);
 	snprintf(id, sizeof(id), "colo-%lu", command->id);
 	/* Before the client is ready nobody knows whether QEMU can. */
-	json_object_set_new(object, oob && (qmp->oob || qmp->state != QMP_READY) ?
-			    "exec-oob" : "execute", json_string(name));
+	json_object_set_new(
+		object, oob && (qmp->oob || qmp->state != QMP_READY) ? "exec-oob" : "execute",
+		json_string(name));
 	if (arguments)
 		json_object_set_new(object, "arguments", arguments);
 	json_object_set_new(object, "id", json_string(id));
@@ -258,13 +256,10 @@ static void got_greeting(struct qmp *qmp, json_t *object)
 		return;
 	}
 	json_array_foreach(list, i, item)
-		if (json_is_string(item) &&
-		    !strcmp(json_string_value(item), "oob"))
+		if (json_is_string(item) && !strcmp(json_string_value(item), "oob"))
 			qmp->oob = true;
-	object_out = json_pack("{s:s, s:{s:[s*]}, s:s}",
-			       "execute", "qmp_capabilities",
-			       "arguments", "enable", qmp->oob ? "oob" : NULL,
-			       "id", "colo-0");
+	object_out = json_pack("{s:s, s:{s:[s*]}, s:s}", "execute", "qmp_capabilities",
+			       "arguments", "enable", qmp->oob ? "oob" : NULL, "id", "colo-0");
 	if (!object_out || send_object(&qmp->out, object_out)) {
 		qmp_close(qmp, -ENOMEM, "out of memory");
 		return;
@@ -302,14 +297,12 @@ static void got_answer(struct qmp *qmp, json_t *object)
 		text = json_string_value(json_object_get(error, "desc"));
 		text = text ? text : "error without a description";
 	}
-	if (json_is_string(id) &&
-	    sscanf(json_string_value(id), "colo-%lu", &number) == 1)
+	if (json_is_string(id) && sscanf(json_string_value(id), "colo-%lu", &number) == 1)
 		command = command_take(qmp, number);
 	if (command)
 		command_end(command, json_object_get(object, "return"), text);
 	else if (text)
-		log_warning("QMP: an error that belongs to no command: %s",
-			    text);
+		log_warning("QMP: an error that belongs to no command: %s", text);
 }
 
 static void got_object(struct qmp *qmp, json_t *object)
@@ -321,11 +314,9 @@ static void got_object(struct qmp *qmp, json_t *object)
 	} else if (json_is_string(event)) {
 		log_debug("QMP: event %s", json_string_value(event));
 		if (qmp->handler.event)
-			qmp->handler.event(qmp->context,
-					   json_string_value(event),
+			qmp->handler.event(qmp->context, json_string_value(event),
 					   json_object_get(object, "data"));
-	} else if (!json_object_get(object, "return") &&
-		   !json_object_get(object, "error")) {
+	} else if (!json_object_get(object, "return") && !json_object_get(object, "error")) {
 		qmp_close(qmp, -EPROTO, "a line is neither an answer nor an event");
 	} else if (qmp->state == QMP_CAPABILITIES) {
 		got_capabilities(qmp, object);
@@ -346,7 +337,8 @@ static void got_line(struct qmp *qmp, const char *line, size_t length)
 		return;
 	object = json_loadb(line, length, 0, &error);
 	if (!json_is_object(object)) {
-		snprintf(text, sizeof(text), "a line is no JSON object (%s): is it a QMP socket?",
+		snprintf(text, sizeof(text),
+			 "a line is no JSON object (%s): is it a QMP socket?",
 			 object ? "another type" : error.text);
 		qmp_close(qmp, -EPROTO, text);
 	} else {
@@ -368,8 +360,7 @@ static void take_lines(struct qmp *qmp)
 			qmp->searched = qmp->in.length;
 			break;
 		}
-		got_line(qmp, qmp->in.data + start,
-			 newline - (qmp->in.data + start));
+		got_line(qmp, qmp->in.data + start, newline - (qmp->in.data + start));
 		start = newline + 1 - qmp->in.data;
 		qmp->searched = start;
 	}
@@ -400,6 +391,7 @@ void qmp_input(struct qmp *qmp)
 		}
 		take_lines(qmp);
 		if (qmp->in.length > LINE_MAX_BYTES)
-			qmp_close(qmp, -EPROTO, "a line of more than 16 MB: is it a QMP socket?");
+			qmp_close(qmp, -EPROTO,
+				  "a line of more than 16 MB: is it a QMP socket?");
 	}
 }

@@ -50,7 +50,7 @@ void qmp_output(struct qmp *qmp);
  * taken over and may be NULL, so may be `answer`. oob: "exec-oob", or a plain
  * "execute" when QEMU cannot. 0 or -errno.
  */
-int qmp_execute(struct qmp *qmp, bool oob, const char *command,
-		json_t *arguments, qmp_answer *answer, void *context);
+int qmp_execute(struct qmp *qmp, bool oob, const char *command, json_t *arguments,
+		qmp_answer *answer, void *context);
 
 #endif

@@ -10,15 +10,15 @@
 #include "log.h"
 #include "release.h"
 
-#define MS	      1000000ULL
-#define SCAN_MAX_NS   (1000 * MS)  /* lost events are found by then */
-#define OVERDUE_NS    (100 * MS)   /* how often what is overdue is looked at */
-#define SWEEP_NS      (1000 * MS)  /* how often idle flows are looked for */
+#define MS            1000000ULL
+#define SCAN_MAX_NS   (1000 * MS) /* lost events are found by then */
+#define OVERDUE_NS    (100 * MS)  /* how often what is overdue is looked at */
+#define SWEEP_NS      (1000 * MS) /* how often idle flows are looked for */
 #define SWEEP_BATCH   512
-#define SWEEP_BATCHES 64	   /* at most, a sweep */
+#define SWEEP_BATCHES 64 /* at most, a sweep */
 #define ALL_EPOCHS    (~0ULL)
-#define ROUNDS_MAX    20	   /* through all flows, for those whose lock was taken */
-#define AGAIN_MAX     100000	   /* runs on one flow, for the loop's sake */
+#define ROUNDS_MAX    20     /* through all flows, for those whose lock was taken */
+#define AGAIN_MAX     100000 /* runs on one flow, for the loop's sake */
 
 static __u64 now_ns(void)
 {
@@ -34,8 +34,8 @@ static __u64 now_ns(void)
 static int control_once(struct datapath *dp, const struct colo_control *control)
 {
 	unsigned char packet[COLO_CONTROL_LEN] = {};
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet,
-		    .data_size_in = sizeof(packet), .repeat = 1);
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = sizeof(packet),
+		    .repeat = 1);
 	int err;
 
 	memcpy(packet, control, sizeof(*control));
@@ -75,7 +75,7 @@ static int control_flow(struct datapath *dp, enum colo_control_op op,
 struct waiting {
 	struct colo_flow_key key;
 	__u64 oldest_ns;
-	bool primary;	/* frames of P, of S */
+	bool primary; /* frames of P, of S */
 	bool secondary;
 };
 
@@ -127,8 +127,7 @@ static void merge_flows(struct waiting_list *list)
  * are read while the programs change them: a key may be that of a frame which
  * has just left, which `control` sees under the flow's lock.
  */
-static int find_flows(struct datapath *dp, __u64 below,
-		      struct waiting_list *list)
+static int find_flows(struct datapath *dp, __u64 below, struct waiting_list *list)
 {
 	__u32 count = 0;
 
@@ -165,8 +164,7 @@ static int find_flows(struct datapath *dp, __u64 below,
  * in time leaves the flow as it was: all with frames of epochs before `below`
  * are looked at again. 0, or the first error.
  */
-static int control_all(struct datapath *dp, enum colo_control_op op,
-		       __u64 below)
+static int control_all(struct datapath *dp, enum colo_control_op op, __u64 below)
 {
 	struct waiting_list list;
 	int err = 0;
@@ -208,8 +206,8 @@ int release_start(struct datapath *dp, __u64 epoch)
 	dp->session->request_epoch = 0;
 	dp->session->request_reason = COLO_REASON_NONE;
 	open_epoch(dp, epoch);
-	dp->session->mode = dp->abi.role == COLO_ROLE_PRIMARY ?
-			    COLO_MODE_PRIMARY : COLO_MODE_SECONDARY;
+	dp->session->mode = dp->abi.role == COLO_ROLE_PRIMARY ? COLO_MODE_PRIMARY :
+								COLO_MODE_SECONDARY;
 	return 0;
 }
 
@@ -230,8 +228,8 @@ int release_failover(struct datapath *dp)
 	int err, late;
 
 	err = control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS);
-	dp->session->mode = dp->abi.role == COLO_ROLE_PRIMARY ?
-			    COLO_MODE_WIRE : COLO_MODE_ACTIVE;
+	dp->session->mode = dp->abi.role == COLO_ROLE_PRIMARY ? COLO_MODE_WIRE :
+								COLO_MODE_ACTIVE;
 	/* What came between the two. */
 	late = control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS);
 	return err ? err : late;
@@ -255,8 +253,7 @@ static __u64 earlier(__u64 a, __u64 b)
 	return a < b ? a : b;
 }
 
-static int flow_flags(struct datapath *dp, const struct colo_flow_key *key,
-		      __u32 *flags)
+static int flow_flags(struct datapath *dp, const struct colo_flow_key *key, __u32 *flags)
 {
 	union {
 		struct colo_flow flow;
@@ -270,8 +267,7 @@ static int flow_flags(struct datapath *dp, const struct colo_flow_key *key,
 }
 
 /* One flow that has frames: is it overdue, or was an event for it lost? */
-static int scan_flow(struct datapath *dp, const struct waiting *flow, __u64 now,
-		     __u64 *next_ns)
+static int scan_flow(struct datapath *dp, const struct waiting *flow, __u64 now, __u64 *next_ns)
 {
 	__u64 due = flow->oldest_ns + timeout_ns(dp);
 	__u64 reorder = dp->config->reorder_ms * MS;
@@ -283,13 +279,11 @@ static int scan_flow(struct datapath *dp, const struct waiting *flow, __u64 now,
 		return control_flow(dp, COLO_CONTROL_TIMEOUT, &flow->key);
 	}
 	*next_ns = earlier(*next_ns, due);
-	if (dp->abi.role != COLO_ROLE_PRIMARY ||
-	    flow_flags(dp, &flow->key, &flags))
+	if (dp->abi.role != COLO_ROLE_PRIMARY || flow_flags(dp, &flow->key, &flags))
 		return 0;
 	if (flags & COLO_F_PENDING)
 		err = control_flow(dp, COLO_CONTROL_RELEASE, &flow->key);
-	if (err >= 0 && (flags & COLO_F_WATCH) &&
-	    now >= flow->oldest_ns + reorder)
+	if (err >= 0 && (flags & COLO_F_WATCH) && now >= flow->oldest_ns + reorder)
 		err = control_flow(dp, COLO_CONTROL_TIMEOUT, &flow->key);
 	return err;
 }
@@ -324,8 +318,7 @@ static int check_watched(struct datapath *dp, __u64 now)
 			i++;
 			continue;
 		}
-		result = control_flow(dp, COLO_CONTROL_TIMEOUT,
-				      &watch->flow[i].key);
+		result = control_flow(dp, COLO_CONTROL_TIMEOUT, &watch->flow[i].key);
 		if (result < 0 && !err)
 			err = result;
 		watch->flow[i] = watch->flow[--watch->count];
@@ -334,21 +327,19 @@ static int check_watched(struct datapath *dp, __u64 now)
 }
 
 /* Does a flow look as if it could go? The program decides. */
-static bool looks_idle(const struct datapath *dp, __u32 flags, __u64 seen_ns,
-		       __u64 now)
+static bool looks_idle(const struct datapath *dp, __u32 flags, __u64 seen_ns, __u64 now)
 {
 	bool primary = dp->abi.role == COLO_ROLE_PRIMARY;
 	__u32 rst = primary ? COLO_F_RST : COLO_RW_RST;
-	__u32 fins = primary ? COLO_F_P_FIN | COLO_F_C_FIN :
-			       COLO_RW_G_FIN | COLO_RW_C_FIN;
+	__u32 fins = primary ? COLO_F_P_FIN | COLO_F_C_FIN : COLO_RW_G_FIN | COLO_RW_C_FIN;
 	bool closed = (flags & rst) || (flags & fins) == fins;
 
-	return now > seen_ns + MS * (closed ? dp->config->flow_grace_ms :
-					      dp->config->flow_idle_ms);
+	return now >
+	       seen_ns + MS * (closed ? dp->config->flow_grace_ms : dp->config->flow_idle_ms);
 }
 
-static int sweep_value(struct datapath *dp, const struct colo_flow_key *key,
-		       const void *value, __u64 now)
+static int sweep_value(struct datapath *dp, const struct colo_flow_key *key, const void *value,
+		       __u64 now)
 {
 	const struct colo_rewrite *rewrite = value;
 	const struct colo_flow *flow = value;
@@ -367,9 +358,8 @@ static int sweep_value(struct datapath *dp, const struct colo_flow_key *key,
  */
 static int sweep_flows(struct datapath *dp, __u64 now)
 {
-	const size_t size = dp->abi.role == COLO_ROLE_PRIMARY ?
-			    sizeof(struct colo_flow) :
-			    sizeof(struct colo_rewrite);
+	const size_t size = dp->abi.role == COLO_ROLE_PRIMARY ? sizeof(struct colo_flow) :
+								sizeof(struct colo_rewrite);
 	struct datapath_watch *watch = &dp->watch;
 	struct colo_flow_key *keys = calloc(SWEEP_BATCH, sizeof(*keys));
 	char *values = calloc(SWEEP_BATCH, size);
@@ -380,8 +370,7 @@ static int sweep_flows(struct datapath *dp, __u64 now)
 		int result;
 
 		result = bpf_map_lookup_batch(dp->map_fd[MAP_FLOWS],
-					      watch->cursor_valid ?
-					      &watch->cursor : NULL,
+					      watch->cursor_valid ? &watch->cursor : NULL,
 					      &next, keys, values, &count, NULL);
 		if (result && result != -ENOENT) {
 			/* A bucket longer than the batch: begin anew. */
@@ -430,15 +419,13 @@ __u64 release_oldest(const struct datapath *dp)
 	for (__u32 i = 0; i < dp->max_frames; i++) {
 		__u64 held = dp->frames[i].held_ns;
 
-		if (dp->frames[i].state == COLO_FRAME_P &&
-		    (!oldest || held < oldest))
+		if (dp->frames[i].state == COLO_FRAME_P && (!oldest || held < oldest))
 			oldest = held;
 	}
 	return oldest;
 }
 
-int release_event(struct datapath *dp, const struct colo_event *event,
-		  __u64 *next_ns)
+int release_event(struct datapath *dp, const struct colo_event *event, __u64 *next_ns)
 {
 	struct datapath_watch *watch = &dp->watch;
 	__u64 due = event->ns + dp->config->reorder_ms * MS;

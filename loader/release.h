@@ -28,8 +28,7 @@ int release_tick(struct datapath *dp, __u64 now_ns, __u64 *next_ns);
 __u64 release_oldest(const struct datapath *dp);
 
 /* A ring buffer event: what it needs besides telling QEMU (WATCH, RELEASE). */
-int release_event(struct datapath *dp, const struct colo_event *event,
-		  __u64 *next_ns);
+int release_event(struct datapath *dp, const struct colo_event *event, __u64 *next_ns);
 
 /* Secondary: `epoch` + 1 opens; offsets and what waits for one are cleared. */
 int release_reset(struct datapath *dp, __u64 epoch);

@@ -25,13 +25,13 @@ struct loop {
 	int timer;
 	int signals;
 	int ring;
-	bool qmp_writes;	/* QMP is polled for writing, too */
+	bool qmp_writes; /* QMP is polled for writing, too */
 	bool qmp_watched;
 };
 
 static int watch(struct loop *loop, int fd, unsigned int events)
 {
-	struct epoll_event event = { .events = events, .data.fd = fd };
+	struct epoll_event event = {.events = events, .data.fd = fd};
 
 	return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
@@ -40,7 +40,7 @@ static int watch(struct loop *loop, int fd, unsigned int events)
 static void watch_qmp(struct loop *loop, struct daemon *d)
 {
 	bool writes = d->qmp && qmp_wants_write(d->qmp);
-	struct epoll_event event = { .events = EPOLLIN };
+	struct epoll_event event = {.events = EPOLLIN};
 
 	if (!d->qmp || !qmp_is_open(d->qmp))
 		return;
@@ -49,9 +49,8 @@ static void watch_qmp(struct loop *loop, struct daemon *d)
 	event.data.fd = qmp_fd(d->qmp);
 	if (writes)
 		event.events |= EPOLLOUT;
-	epoll_ctl(loop->epoll,
-		  loop->qmp_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
-		  event.data.fd, &event);
+	epoll_ctl(loop->epoll, loop->qmp_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, event.data.fd,
+		  &event);
 	loop->qmp_watched = true;
 	loop->qmp_writes = writes;
 }
@@ -73,16 +72,13 @@ static int loop_open(struct loop *loop, struct daemon *d)
 	int err;
 
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
-	loop->timer = timerfd_create(CLOCK_MONOTONIC,
-				     TFD_NONBLOCK | TFD_CLOEXEC);
+	loop->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	loop->signals = open_signals();
-	d->ring = ring_buffer__new(d->dp.map_fd[MAP_EVENTS], daemon_ring_event,
-				   d, NULL);
-	if (loop->epoll < 0 || loop->timer < 0 || loop->signals < 0 ||
-	    !d->ring) {
+	d->ring = ring_buffer__new(d->dp.map_fd[MAP_EVENTS], daemon_ring_event, d, NULL);
+	if (loop->epoll < 0 || loop->timer < 0 || loop->signals < 0 || !d->ring) {
 		err = errno ? -errno : -ENOMEM;
-		log_error("%s: the event loop cannot be set up: %s",
-			  d->options.name, strerror(-err));
+		log_error("%s: the event loop cannot be set up: %s", d->options.name,
+			  strerror(-err));
 		return err;
 	}
 	loop->ring = ring_buffer__epoll_fd(d->ring);
@@ -133,8 +129,7 @@ static void on_signal(struct loop *loop, struct daemon *d)
 	}
 }
 
-static void on_ready(struct loop *loop, struct daemon *d,
-		     const struct epoll_event *event)
+static void on_ready(struct loop *loop, struct daemon *d, const struct epoll_event *event)
 {
 	int fd = event->data.fd;
 	__u64 expired;
@@ -182,10 +177,9 @@ static void loop_run(struct loop *loop, struct daemon *d)
 /* A busy host must not make this process late: the peer would give it up. */
 static void take_precedence(void)
 {
-	struct sched_param param = { .sched_priority = 1 };
+	struct sched_param param = {.sched_priority = 1};
 
-	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &param) &&
-	    errno != EPERM)
+	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &param) && errno != EPERM)
 		log_debug("SCHED_RR: %s", strerror(errno));
 	mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 }
@@ -196,13 +190,14 @@ static int open_parts(struct daemon *d)
 	int err = 0;
 
 	if (d->dp.abi.netns_ino != datapath_netns()) {
-		log_error("%s was attached in another network namespace: run the daemon there, or with --netns",
-			  d->options.name);
+		log_error(
+			"%s was attached in another network namespace: run the daemon there, or with --netns",
+			d->options.name);
 		return -EXDEV;
 	}
 	if (*peer)
-		err = peer_open(&d->peer, peer, d->dp.abi.link,
-				d->options.peer_timeout_ms, daemon_now());
+		err = peer_open(&d->peer, peer, d->dp.abi.link, d->options.peer_timeout_ms,
+				daemon_now());
 	else
 		log_warning("%s: no --peer: nobody tells when the other host is gone",
 			    d->options.name);
@@ -214,7 +209,7 @@ static int open_parts(struct daemon *d)
 static int daemon_run(const struct daemon_options *options)
 {
 	struct daemon *d = calloc(1, sizeof(*d));
-	struct loop loop = { .epoll = -1, .timer = -1, .signals = -1 };
+	struct loop loop = {.epoll = -1, .timer = -1, .signals = -1};
 	int err;
 
 	if (!d)
@@ -259,42 +254,39 @@ int cmd_run(int argc, char **argv)
 		.ack_timeout_ms = 5000,
 	};
 	const struct option_row rows[] = {
-		{ OPTION_NAME, .argument = "NAME", .required = true,
-		  .value = &o.name },
-		{ OPTION_TEXT, .name = "qmp", .required = true,
-		  .argument = "SOCKET", .value = &o.qmp,
-		  .help = "a QMP socket of QEMU, the daemon's own" },
-		{ OPTION_TEXT, .name = "peer", .argument = "ADDR[:PORT]",
-		  .value = &o.peer,
-		  .help = "the other host's daemon (as attached; port 7730)" },
-		{ OPTION_CHOICE, .name = "peer-lost", .argument = "POLICY",
-		  .value = &o.peer_lost, .choices = policies,
-		  .help = "when the peer is lost (failover); see colo-bpf(8) on split brain" },
-		{ OPTION_NUMBER, .name = "heartbeat-ms", .argument = "MS",
-		  .value = &o.heartbeat_ms, .min = 1, .max = 10000,
-		  .help = "a heartbeat to the peer each (50)" },
-		{ OPTION_NUMBER, .name = "peer-timeout-ms", .argument = "MS",
-		  .value = &o.peer_timeout_ms, .min = 10, .max = 600000,
-		  .help = "silence of the peer that is its loss (200)" },
-		{ OPTION_NUMBER, .name = "ack-timeout-ms", .argument = "MS",
-		  .value = &o.ack_timeout_ms, .min = 100, .max = 600000,
-		  .help = "QEMU waits that long for the daemon (5000)" },
-		{ OPTION_NUMBER, .name = "wait-qmp-s", .argument = "SECONDS",
-		  .value = &o.wait_qmp_s, .min = 0, .max = 3600,
-		  .help = "wait for the QMP socket to be there (0)" },
-		{ OPTION_TEXT, .name = "on-failover-qmp", .argument = "FILE",
-		  .value = &o.on_failover,
-		  .help = "QMP commands, a JSON object a line, before a failover (secondary: nbd-server-stop)" },
-		{ OPTION_END },
+		{OPTION_NAME, .argument = "NAME", .required = true, .value = &o.name},
+		{OPTION_TEXT, .name = "qmp", .required = true, .argument = "SOCKET",
+		 .value = &o.qmp, .help = "a QMP socket of QEMU, the daemon's own"},
+		{OPTION_TEXT, .name = "peer", .argument = "ADDR[:PORT]", .value = &o.peer,
+		 .help = "the other host's daemon (as attached; port 7730)"},
+		{OPTION_CHOICE, .name = "peer-lost", .argument = "POLICY",
+		 .value = &o.peer_lost, .choices = policies,
+		 .help = "when the peer is lost (failover); see colo-bpf(8) on split brain"},
+		{OPTION_NUMBER, .name = "heartbeat-ms", .argument = "MS",
+		 .value = &o.heartbeat_ms, .min = 1, .max = 10000,
+		 .help = "a heartbeat to the peer each (50)"},
+		{OPTION_NUMBER, .name = "peer-timeout-ms", .argument = "MS",
+		 .value = &o.peer_timeout_ms, .min = 10, .max = 600000,
+		 .help = "silence of the peer that is its loss (200)"},
+		{OPTION_NUMBER, .name = "ack-timeout-ms", .argument = "MS",
+		 .value = &o.ack_timeout_ms, .min = 100, .max = 600000,
+		 .help = "QEMU waits that long for the daemon (5000)"},
+		{OPTION_NUMBER, .name = "wait-qmp-s", .argument = "SECONDS",
+		 .value = &o.wait_qmp_s, .min = 0, .max = 3600,
+		 .help = "wait for the QMP socket to be there (0)"},
+		{OPTION_TEXT, .name = "on-failover-qmp", .argument = "FILE",
+		 .value = &o.on_failover,
+		 .help = "QMP commands, a JSON object a line, before a failover (secondary: nbd-server-stop)"},
+		{OPTION_END},
 	};
-	int status = options_parse("run", command_summary("run"), rows, argc,
-				   argv);
+	int status = options_parse("run", command_summary("run"), rows, argc, argv);
 
 	if (status != -1)
 		return status;
 	if (o.peer_timeout_ms < 2 * o.heartbeat_ms)
-		return options_bad("run", "--peer-timeout-ms %u: must be at least twice --heartbeat-ms %u",
-				   o.peer_timeout_ms, o.heartbeat_ms);
+		return options_bad(
+			"run", "--peer-timeout-ms %u: must be at least twice --heartbeat-ms %u",
+			o.peer_timeout_ms, o.heartbeat_ms);
 	if (o.on_failover && !hooks_check_file(o.on_failover))
 		return EXIT_FAILED;
 	return daemon_run(&o);

@@ -16,9 +16,9 @@
 #include "log.h"
 #include "output.h"
 
-#define CLIENTS_MAX  32
-#define REQUEST_MAX  1024
-#define SEND_BUFFER  (4 << 20)	/* a follower may lag that far behind */
+#define CLIENTS_MAX 32
+#define REQUEST_MAX 1024
+#define SEND_BUFFER (4 << 20) /* a follower may lag that far behind */
 
 struct client {
 	int fd;
@@ -48,14 +48,13 @@ static bool is_served(const char *name)
 
 static int server_listen(struct server *server)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct epoll_event event = { .events = EPOLLIN };
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct epoll_event event = {.events = EPOLLIN};
 	mode_t mask;
 	int err = 0;
 
 	strcpy(address.sun_path, server->path);
-	server->fd = socket(AF_UNIX,
-			    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	server->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (server->fd < 0)
 		return -errno;
 	unlink(server->path);
@@ -87,8 +86,8 @@ int server_open(struct daemon *d, int epoll)
 	mkdir(COLO_RUN_DIR, 0755);
 	err = server_listen(server);
 	if (err)
-		log_error("%s: the control socket cannot be made: %s",
-			  server->path, strerror(-err));
+		log_error("%s: the control socket cannot be made: %s", server->path,
+			  strerror(-err));
 	return err;
 }
 
@@ -136,7 +135,7 @@ bool server_is_listener(const struct daemon *d, int fd)
 
 void server_accept(struct daemon *d)
 {
-	struct epoll_event event = { .events = EPOLLIN };
+	struct epoll_event event = {.events = EPOLLIN};
 	struct server *server = d->server;
 	int size = SEND_BUFFER;
 	int fd = accept4(server->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -157,8 +156,7 @@ void server_accept(struct daemon *d)
 /* All of it or nothing: who lags too far behind is let go. */
 static bool client_send(struct client *client, const char *text, size_t length)
 {
-	return send(client->fd, text, length, MSG_NOSIGNAL | MSG_DONTWAIT) ==
-	       (ssize_t)length;
+	return send(client->fd, text, length, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)length;
 }
 
 static bool client_answer(struct client *client, json_t *object)
@@ -169,7 +167,7 @@ static bool client_answer(struct client *client, json_t *object)
 	if (text) {
 		size_t length = strlen(text);
 
-		text[length] = '\n';	/* in the place of the NUL */
+		text[length] = '\n'; /* in the place of the NUL */
 		sent = client_send(client, text, length + 1);
 	}
 	free(text);
@@ -179,12 +177,10 @@ static bool client_answer(struct client *client, json_t *object)
 
 static json_t *command_result(const char *problem)
 {
-	return problem ? json_pack("{s:s}", "error", problem) :
-			 json_pack("{s:{}}", "return");
+	return problem ? json_pack("{s:s}", "error", problem) : json_pack("{s:{}}", "return");
 }
 
-static json_t *run_command(struct daemon *d, struct client *client,
-			   const char *command)
+static json_t *run_command(struct daemon *d, struct client *client, const char *command)
 {
 	if (!command)
 		return command_result("no \"command\" in the request");
@@ -210,8 +206,7 @@ void server_client(struct daemon *d, int fd)
 
 	if (!client)
 		return;
-	n = read(fd, client->request + client->length,
-		 REQUEST_MAX - client->length);
+	n = read(fd, client->request + client->length, REQUEST_MAX - client->length);
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n <= 0 || client->length + n == REQUEST_MAX) {
@@ -224,10 +219,9 @@ void server_client(struct daemon *d, int fd)
 
 		request = json_loadb(client->request, used, 0, NULL);
 		client->length -= used;
-		memmove(client->request, client->request + used,
-			client->length);
-		answer = run_command(d, client, json_string_value(
-				     json_object_get(request, "command")));
+		memmove(client->request, client->request + used, client->length);
+		answer = run_command(d, client,
+				     json_string_value(json_object_get(request, "command")));
 		json_decref(request);
 		/* What the command did may have let clients go. */
 		client = client_find(d, fd);

@@ -13,7 +13,7 @@ struct counter {
 };
 
 static const struct counter counters[] = {
-#define COLO_COUNTER_ROW(name, text) { #name, text },
+#define COLO_COUNTER_ROW(name, text) {#name, text},
 	COLO_COUNTERS(COLO_COUNTER_ROW)
 #undef COLO_COUNTER_ROW
 };
@@ -47,14 +47,12 @@ int cmd_stats(int argc, char **argv)
 	const char *name = NULL;
 	bool all = false;
 	const struct option_row rows[] = {
-		{ OPTION_NAME, .argument = "NAME", .required = true,
-		  .value = &name },
-		{ OPTION_FLAG, .name = "all", .letter = 'a', .value = &all,
-		  .help = "as text, too, those that are 0" },
-		{ OPTION_END },
+		{OPTION_NAME, .argument = "NAME", .required = true, .value = &name},
+		{OPTION_FLAG, .name = "all", .letter = 'a', .value = &all,
+		 .help = "as text, too, those that are 0"},
+		{OPTION_END},
 	};
-	int status = options_parse("stats", command_summary("stats"), rows,
-				   argc, argv);
+	int status = options_parse("stats", command_summary("stats"), rows, argc, argv);
 	struct colo_counters sum;
 	struct datapath dp;
 	int err;
@@ -66,8 +64,7 @@ int cmd_stats(int argc, char **argv)
 	err = datapath_counters(&dp, &sum);
 	datapath_close(&dp);
 	if (err) {
-		log_error("%s: the counters cannot be read: %s", name,
-			  strerror(-err));
+		log_error("%s: the counters cannot be read: %s", name, strerror(-err));
 		return EXIT_FAILED;
 	}
 	return output(describe(&sum, all)) ? EXIT_FAILED : EXIT_OK;

@@ -17,8 +17,7 @@ static json_t *describe_request(const struct datapath *dp)
 
 	output_number(object, "epoch", session->request_epoch);
 	output_text(object, "reason", name_reason(session->request_reason));
-	output_flag(object, "open", session->epoch &&
-		    session->request_epoch == session->epoch);
+	output_flag(object, "open", session->epoch && session->request_epoch == session->epoch);
 	return object;
 }
 
@@ -79,14 +78,16 @@ static json_t *describe_name(const char *name)
 static int add_name(const char *name, void *context)
 {
 	json_t *row = json_object(), *object = describe_name(name);
-	static const char *const columns[] = { "name", "role", "mode", "epoch",
-					       "guest", "port", "link" };
+	static const char *const columns[] = {"name",  "role", "mode", "epoch",
+					      "guest", "port", "link"};
 
 	for (size_t i = 0; i < sizeof(columns) / sizeof(*columns); i++) {
 		json_t *value = json_object_get(object, columns[i]);
 
-		output_set(row, columns[i], value ? json_incref(value) :
-			   i ? json_null() : json_string(name));
+		output_set(row, columns[i],
+			   value ? json_incref(value) :
+			   i     ? json_null() :
+				   json_string(name));
 	}
 	json_decref(object);
 	json_array_append_new(context, row);
@@ -97,11 +98,10 @@ int cmd_status(int argc, char **argv)
 {
 	const char *name = NULL;
 	const struct option_row rows[] = {
-		{ OPTION_NAME, .argument = "NAME", .value = &name },
-		{ OPTION_END },
+		{OPTION_NAME, .argument = "NAME", .value = &name},
+		{OPTION_END},
 	};
-	int status = options_parse("status", command_summary("status"), rows,
-				   argc, argv);
+	int status = options_parse("status", command_summary("status"), rows, argc, argv);
 	json_t *object;
 
 	if (status != -1)

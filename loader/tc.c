@@ -52,8 +52,7 @@ static int netlink_dump(int fd, int type, int ifindex, __u32 parent,
 
 		if (length < 0)
 			return -errno;
-		for (; NLMSG_OK(header, (size_t)length);
-		     header = NLMSG_NEXT(header, length)) {
+		for (; NLMSG_OK(header, (size_t)length); header = NLMSG_NEXT(header, length)) {
 			struct nlmsgerr *error = NLMSG_DATA(header);
 
 			if (header->nlmsg_type == NLMSG_DONE)
@@ -76,8 +75,7 @@ static void found_qdisc(struct nlmsghdr *header, void *context)
 	struct query *query = context;
 
 	/* The kernel dumps the qdiscs of all devices. */
-	if (message->tcm_ifindex == query->ifindex &&
-	    message->tcm_parent == TC_H_CLSACT)
+	if (message->tcm_ifindex == query->ifindex && message->tcm_parent == TC_H_CLSACT)
 		query->state->clsact = true;
 }
 
@@ -98,11 +96,9 @@ static void found_filter(struct nlmsghdr *header, void *context)
 
 int tc_query(int ifindex, struct tc_state *state)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex,
-		    .attach_point = BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = COLO_TC_HANDLE,
-		    .priority = COLO_TC_PRIORITY);
-	struct query query = { .ifindex = ifindex, .state = state };
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = COLO_TC_HANDLE, .priority = COLO_TC_PRIORITY);
+	struct query query = {.ifindex = ifindex, .state = state};
 	int fd, err;
 
 	memset(state, 0, sizeof(*state));
@@ -112,12 +108,12 @@ int tc_query(int ifindex, struct tc_state *state)
 	err = netlink_dump(fd, RTM_GETQDISC, ifindex, 0, found_qdisc, &query);
 	if (!err && state->clsact)
 		err = netlink_dump(fd, RTM_GETTFILTER, ifindex,
-				   TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS),
-				   found_filter, &query);
+				   TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), found_filter,
+				   &query);
 	if (!err && state->clsact)
 		err = netlink_dump(fd, RTM_GETTFILTER, ifindex,
-				   TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS),
-				   found_filter, &query);
+				   TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS), found_filter,
+				   &query);
 	close(fd);
 	if (err || !state->clsact)
 		return err;
@@ -131,10 +127,9 @@ int tc_query(int ifindex, struct tc_state *state)
 
 int tc_attach(int ifindex, int prog_fd, bool *made_clsact)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex,
-		    .attach_point = BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = COLO_TC_HANDLE,
-		    .priority = COLO_TC_PRIORITY, .prog_fd = prog_fd);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = COLO_TC_HANDLE, .priority = COLO_TC_PRIORITY,
+		    .prog_fd = prog_fd);
 	int err;
 
 	log_libbpf(0);
@@ -148,10 +143,8 @@ int tc_attach(int ifindex, int prog_fd, bool *made_clsact)
 
 int tc_detach(int ifindex, bool remove_clsact)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex,
-		    .attach_point = BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = COLO_TC_HANDLE,
-		    .priority = COLO_TC_PRIORITY);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = COLO_TC_HANDLE, .priority = COLO_TC_PRIORITY);
 	struct tc_state state;
 	int err;
 
@@ -165,8 +158,7 @@ int tc_detach(int ifindex, bool remove_clsact)
 	return err;
 }
 
-static int device_ioctl(const char *device, unsigned long command,
-			struct ifreq *request)
+static int device_ioctl(const char *device, unsigned long command, struct ifreq *request)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int err = 0;

@@ -15,13 +15,13 @@
  * something leave that is not vouched for. The handle says that it is ours.
  */
 #define COLO_TC_PRIORITY 1
-#define COLO_TC_HANDLE	 0xc010
+#define COLO_TC_HANDLE   0xc010
 
 /* What is at the ingress and egress of a device. */
 struct tc_state {
-	bool clsact;	   /* the qdisc is there */
-	unsigned int ours; /* program id of the filter with our handle, or 0 */
-	bool first_taken;  /* a foreign filter has our priority */
+	bool clsact;          /* the qdisc is there */
+	unsigned int ours;    /* program id of the filter with our handle, or 0 */
+	bool first_taken;     /* a foreign filter has our priority */
 	unsigned int filters; /* all filters, ours included */
 };
 

@@ -12,9 +12,8 @@
 
 int cmd_version(int argc, char **argv)
 {
-	const struct option_row rows[] = { { OPTION_END } };
-	int status = options_parse("version", command_summary("version"), rows,
-				   argc, argv);
+	const struct option_row rows[] = {{OPTION_END}};
+	int status = options_parse("version", command_summary("version"), rows, argc, argv);
 	json_t *object;
 	char text[32];
 
@@ -24,8 +23,7 @@ int cmd_version(int argc, char **argv)
 	output_text(object, "colo-bpf", COLO_VERSION);
 	output_number(object, "abi", COLO_ABI_VERSION);
 	output_number(object, "peer_protocol", PEER_VERSION);
-	snprintf(text, sizeof(text), "%u.%u", libbpf_major_version(),
-		 libbpf_minor_version());
+	snprintf(text, sizeof(text), "%u.%u", libbpf_major_version(), libbpf_minor_version());
 	output_text(object, "libbpf", text);
 	return output(object) ? EXIT_FAILED : EXIT_OK;
 }

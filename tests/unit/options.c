@@ -18,19 +18,18 @@ struct values {
 
 static int parse(struct values *values, int argc, const char **argv)
 {
-	static const char *const choices[] = { "one", "two", NULL };
+	static const char *const choices[] = {"one", "two", NULL};
 	const struct option_row rows[] = {
-		{ OPTION_NAME, .argument = "NAME", .required = true,
-		  .value = &values->name },
-		{ OPTION_TEXT, .name = "text", .letter = 't', .argument = "T",
-		  .required = true, .value = &values->text, .help = "" },
-		{ OPTION_NUMBER, .name = "number", .argument = "N",
-		  .value = &values->number, .min = 2, .max = 64, .help = "" },
-		{ OPTION_CHOICE, .name = "choice", .argument = "C",
-		  .value = &values->choice, .choices = choices, .help = "" },
-		{ OPTION_FLAG, .name = "flag", .letter = 'f',
-		  .value = &values->flag, .help = "" },
-		{ OPTION_END },
+		{OPTION_NAME, .argument = "NAME", .required = true, .value = &values->name},
+		{OPTION_TEXT, .name = "text", .letter = 't', .argument = "T", .required = true,
+		 .value = &values->text, .help = ""},
+		{OPTION_NUMBER, .name = "number", .argument = "N", .value = &values->number,
+		 .min = 2, .max = 64, .help = ""},
+		{OPTION_CHOICE, .name = "choice", .argument = "C", .value = &values->choice,
+		 .choices = choices, .help = ""},
+		{OPTION_FLAG, .name = "flag", .letter = 'f', .value = &values->flag,
+		 .help = ""},
+		{OPTION_END},
 	};
 	int out = dup(STDERR_FILENO), status;
 	int null = open("/dev/null", O_WRONLY);
@@ -44,10 +43,9 @@ static int parse(struct values *values, int argc, const char **argv)
 	return status;
 }
 
-#define PARSE(values, ...)                                                    \
-	parse(values,                                                         \
-	      sizeof((const char *[]){ "test", __VA_ARGS__ }) / sizeof(char *), \
-	      (const char *[]){ "test", __VA_ARGS__, NULL })
+#define PARSE(values, ...)                                                            \
+	parse(values, sizeof((const char *[]){"test", __VA_ARGS__}) / sizeof(char *), \
+	      (const char *[]){"test", __VA_ARGS__, NULL})
 
 static void good(void **state)
 {
@@ -58,8 +56,8 @@ static void good(void **state)
 	assert_string_equal(v.name, "n1");
 	assert_string_equal(v.text, "x");
 	assert_false(v.flag);
-	assert_int_equal(PARSE(&v, "-f", "-t", "x", "n1", "--number=0x10",
-			       "--choice", "two", "-j"), -1);
+	assert_int_equal(
+		PARSE(&v, "-f", "-t", "x", "n1", "--number=0x10", "--choice", "two", "-j"), -1);
 	assert_true(v.flag && common.json);
 	assert_int_equal(v.number, 16);
 	assert_int_equal(v.choice, 1);
@@ -78,8 +76,7 @@ static void bad(void **state)
 	assert_int_equal(PARSE(&v, "n1", "-t", ""), EXIT_USAGE);
 	assert_int_equal(PARSE(&v, "n1", "-t", "x", "--none"), EXIT_USAGE);
 	assert_int_equal(PARSE(&v, "n1", "-t", "x", "-z"), EXIT_USAGE);
-	assert_int_equal(PARSE(&v, "n1", "-t", "x", "--choice", "three"),
-			 EXIT_USAGE);
+	assert_int_equal(PARSE(&v, "n1", "-t", "x", "--choice", "three"), EXIT_USAGE);
 }
 
 static void numbers(void **state)
@@ -91,8 +88,8 @@ static void numbers(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++)
-		assert_int_equal(PARSE(&v, "n1", "-t", "x", "--number",
-				       refused[i]), EXIT_USAGE);
+		assert_int_equal(PARSE(&v, "n1", "-t", "x", "--number", refused[i]),
+				 EXIT_USAGE);
 	assert_int_equal(PARSE(&v, "n1", "-t", "x", "--number", "2"), -1);
 	assert_int_equal(PARSE(&v, "n1", "-t", "x", "--number", "64"), -1);
 }

@@ -66,13 +66,11 @@ static void damaged(void **state)
 		unsigned char value;
 		int err;
 	} rows[] = {
-		{ 0, 'X', -EBADMSG },	/* magic */
-		{ 3, 'o', -EBADMSG },
-		{ 5, 2, -EPROTO },	/* version */
-		{ 6, 0, -EBADMSG },	/* role */
-		{ 6, 9, -EBADMSG },
-		{ 7, SESSION_STATES, -EBADMSG },
-		{ 7, 255, -EBADMSG },
+		{0, 'X', -EBADMSG},                  /* magic */
+		{3, 'o', -EBADMSG}, {5, 2, -EPROTO}, /* version */
+		{6, 0, -EBADMSG},                    /* role */
+		{6, 9, -EBADMSG},   {7, SESSION_STATES, -EBADMSG},
+		{7, 255, -EBADMSG},
 	};
 	unsigned char bytes[PEER_BYTES];
 	struct peer_message got;
@@ -81,8 +79,7 @@ static void damaged(void **state)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
 		peer_encode(&example, bytes);
 		bytes[rows[i].at] = rows[i].value;
-		assert_int_equal(peer_decode(&got, bytes, sizeof(bytes)),
-				 rows[i].err);
+		assert_int_equal(peer_decode(&got, bytes, sizeof(bytes)), rows[i].err);
 	}
 }
 
@@ -102,24 +99,24 @@ static void addresses(void **state)
 {
 	static const struct {
 		const char *text;
-		int family;	/* 0: refused */
+		int family; /* 0: refused */
 		int port;
 	} rows[] = {
-		{ "10.0.0.1", AF_INET, PEER_PORT },
-		{ "10.0.0.1:99", AF_INET, 99 },
-		{ "fe80::1", AF_INET6, PEER_PORT },
-		{ "[fe80::1]", AF_INET6, PEER_PORT },
-		{ "[fe80::1]:65535", AF_INET6, 65535 },
-		{ "", 0, 0 },
-		{ "host.example", 0, 0 },
-		{ "10.0.0.1:", 0, 0 },
-		{ "10.0.0.1:0", 0, 0 },
-		{ "10.0.0.1:65536", 0, 0 },
-		{ "10.0.0.1:12x", 0, 0 },
-		{ "10.0.0.1:-1", 0, 0 },
-		{ "10.0.0.256", 0, 0 },
-		{ "[fe80::1", 0, 0 },
-		{ "[fe80::1]7730", 0, 0 },
+		{"10.0.0.1", AF_INET, PEER_PORT},
+		{"10.0.0.1:99", AF_INET, 99},
+		{"fe80::1", AF_INET6, PEER_PORT},
+		{"[fe80::1]", AF_INET6, PEER_PORT},
+		{"[fe80::1]:65535", AF_INET6, 65535},
+		{"", 0, 0},
+		{"host.example", 0, 0},
+		{"10.0.0.1:", 0, 0},
+		{"10.0.0.1:0", 0, 0},
+		{"10.0.0.1:65536", 0, 0},
+		{"10.0.0.1:12x", 0, 0},
+		{"10.0.0.1:-1", 0, 0},
+		{"10.0.0.256", 0, 0},
+		{"[fe80::1", 0, 0},
+		{"[fe80::1]7730", 0, 0},
 	};
 	struct sockaddr_storage address;
 	socklen_t length;
@@ -140,22 +137,22 @@ static void addresses(void **state)
 
 static void judged(void **state)
 {
-	const __u64 t = 1000000 * MS;	/* the last message */
+	const __u64 t = 1000000 * MS; /* the last message */
 	const struct {
 		__u64 sequence, refused_ns, now_ns;
 		bool leaving;
 		enum peer_health health;
 	} rows[] = {
-		{ 0, 0, t + 900 * MS, false, PEER_UNKNOWN },
-		{ 0, t, t + 900 * MS, false, PEER_UNKNOWN },
-		{ 1, 0, t, false, PEER_ALIVE },
-		{ 1, 0, t + 200 * MS, false, PEER_ALIVE },
-		{ 1, 0, t + 201 * MS, false, PEER_LOST },
-		{ 1, t + 60 * MS, t + 201 * MS, false, PEER_DOWN },
-		{ 1, t + 60 * MS, t + 260 * MS, false, PEER_DOWN },
-		{ 1, t + 60 * MS, t + 261 * MS, false, PEER_LOST },
-		{ 1, 0, t + 10 * MS, true, PEER_DOWN },
-		{ 1, 0, t + 201 * MS, true, PEER_LOST },
+		{0, 0, t + 900 * MS, false, PEER_UNKNOWN},
+		{0, t, t + 900 * MS, false, PEER_UNKNOWN},
+		{1, 0, t, false, PEER_ALIVE},
+		{1, 0, t + 200 * MS, false, PEER_ALIVE},
+		{1, 0, t + 201 * MS, false, PEER_LOST},
+		{1, t + 60 * MS, t + 201 * MS, false, PEER_DOWN},
+		{1, t + 60 * MS, t + 260 * MS, false, PEER_DOWN},
+		{1, t + 60 * MS, t + 261 * MS, false, PEER_LOST},
+		{1, 0, t + 10 * MS, true, PEER_DOWN},
+		{1, 0, t + 201 * MS, true, PEER_LOST},
 	};
 
 	(void)state;
@@ -168,14 +165,13 @@ static void judged(void **state)
 			.last.sequence = rows[i].sequence,
 		};
 
-		assert_int_equal(peer_judge(&peer, rows[i].now_ns),
-				 rows[i].health);
+		assert_int_equal(peer_judge(&peer, rows[i].now_ns), rows[i].health);
 	}
 }
 
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(round_trip),	  cmocka_unit_test(longer_is_accepted),
-	cmocka_unit_test(truncated),	  cmocka_unit_test(damaged),
+	cmocka_unit_test(round_trip),       cmocka_unit_test(longer_is_accepted),
+	cmocka_unit_test(truncated),        cmocka_unit_test(damaged),
 	cmocka_unit_test(name_always_ends), cmocka_unit_test(addresses),
 	cmocka_unit_test(judged),
 };

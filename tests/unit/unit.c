@@ -10,17 +10,16 @@ int main(void)
 	int failed = 0;
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
-#define UNIT_GROUP(name)                                                      \
-	do {                                                                  \
-		struct unit_result result = unit_##name();                    \
-                                                                              \
-		tests += result.tests;                                        \
-		failed += result.failed;                                      \
+#define UNIT_GROUP(name)                                   \
+	do {                                               \
+		struct unit_result result = unit_##name(); \
+                                                           \
+		tests += result.tests;                     \
+		failed += result.failed;                   \
 	} while (0);
 	UNIT_GROUPS(UNIT_GROUP)
 #undef UNIT_GROUP
 	fflush(stderr);
-	printf("%d passed, %d failed, 0 skipped\n", (int)tests - failed,
-	       failed);
+	printf("%d passed, %d failed, 0 skipped\n", (int)tests - failed, failed);
 	return failed != 0;
 }

@@ -22,16 +22,13 @@ UNIT_GROUPS(UNIT_GROUP)
 #undef UNIT_GROUP
 
 /* The function of the group `group` that runs `tests`. */
-#define UNIT_RUN(group, tests)                                                \
-	struct unit_result unit_##group(void)                                 \
-	{                                                                     \
-		struct unit_result result = {                                 \
-			sizeof(tests) / sizeof(*(tests)), 0                   \
-		};                                                            \
-                                                                              \
-		result.failed = cmocka_run_group_tests_name(#group, tests,    \
-							    NULL, NULL);      \
-		return result;                                                \
+#define UNIT_RUN(group, tests)                                                          \
+	struct unit_result unit_##group(void)                                           \
+	{                                                                               \
+		struct unit_result result = {sizeof(tests) / sizeof(*(tests)), 0};      \
+                                                                                        \
+		result.failed = cmocka_run_group_tests_name(#group, tests, NULL, NULL); \
+		return result;                                                          \
 	}
 
 #endif
