@@ -79,6 +79,28 @@ static __always_inline __u32 csum_field(__u32 proto, __u32 *len)
 	return 0;
 }
 
+/*
+ * 0: two datagrams of different size begin alike, as far as the shorter goes.
+ * UDP's header has the length in it and is left out.
+ */
+__noinline int datagram_starts_differ(__u32 p_idx, __u32 s_idx)
+{
+	struct colo_frame *p = frame_at(p_idx), *s = frame_at(s_idx);
+	__u32 n, len, off;
+
+	if (!p || !s)
+		return 1;
+	len = p->data_len < s->data_len ? p->data_len : s->data_len;
+	off = csum_field(p->key.proto, &n);
+	if (p->flags & COLO_FR_WHOLE || p->key.fragment)
+		off = 0;
+	else if (off)
+		off += n;
+	if (len <= off)
+		return 0;
+	return pool_differ(p->data_off + off, s->data_off + off, len - off);
+}
+
 /* The bits of a fragment's place that are its offset. */
 #define FRAGMENT_OFFSET(fr)						\
 	((fr)->key.ethertype == bpf_htons(ETHERTYPE_IPV6) ? 0xfff8 : 0x1fff)

@@ -88,7 +88,8 @@ static __always_inline void datagram_mismatch(struct colo_flow *f)
 	bpf_loop(SEARCH_MAX, first_unmatched_step, &s, 0);
 	p = frame_at(s.at);
 	o = frame_at(f->s_wait.head);
-	if (p && o && p->data_len != o->data_len)
+	if (p && o && p->data_len != o->data_len &&
+	    !datagram_starts_differ(s.at, f->s_wait.head))
 		reason = COLO_REASON_LENGTH;
 	f->flags |= COLO_F_MISMATCH;
 	f->mismatches++;

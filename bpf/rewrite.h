@@ -16,6 +16,7 @@
 #include "options.h"
 
 #define CLIENT_WAIT_MAX	64	/* client segments of a flow that wait */
+#define DROP_MAX	1024	/* more than any queue of a flow has */
 #define SACK_EDGES_MAX	8
 #define LOOKUP_TRIES	4
 
@@ -58,13 +59,14 @@ static __always_inline struct colo_rewrite *rewrite_get(struct scratch *s,
 		f->epoch = epoch;
 		f->syn_frame = COLO_NONE;
 		queue_init(&f->c_wait);
+		queue_init(&f->c_sent);
 		if (!bpf_map_update_elem(&flows, key, f, BPF_NOEXIST))
 			COUNT(flows_created);
 	}
 	return rewrite_find(key);
 }
 
-static long c_wait_drop_step(__u32 step __unused, void *arg)
+static long drop_step(__u32 step __unused, void *arg)
 {
 	struct colo_queue **q = arg;
 	__u32 idx = (*q)->head;
@@ -73,21 +75,25 @@ static long c_wait_drop_step(__u32 step __unused, void *arg)
 		return 1;
 	queue_remove(*q, idx);
 	frame_give(idx);
-	COUNT(rw_in_dropped);
 	return 0;
 }
 
-/* What waits for an offset that will never come is dropped. */
+/* What waits for an offset that will never come, or for an ack, is dropped. */
 static __always_inline void rewrite_forget(struct colo_rewrite *f)
 {
-	struct colo_queue *q = &f->c_wait;
+	struct colo_queue *q = &f->c_wait, *sent = &f->c_sent;
 
 	if (f->syn_frame != COLO_NONE) {
 		frame_give(f->syn_frame);
 		f->syn_frame = COLO_NONE;
 	}
-	if (q->count)
-		bpf_loop(CLIENT_WAIT_MAX + 1, c_wait_drop_step, &q, 0);
+	if (q->count) {
+		COUNT_N(rw_in_dropped, q->count);
+		bpf_loop(DROP_MAX, drop_step, &q, 0);
+	}
+	if (sent->count)
+		bpf_loop(DROP_MAX, drop_step, &sent, 0);
+	f->flags &= ~(COLO_RW_G_ACK | COLO_RW_RECOVER);
 }
 
 /*

@@ -12,6 +12,7 @@
  * differ from what their clients know: those go on being translated.
  */
 #include "quote.h"
+#include "redeliver.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -107,12 +108,22 @@ static __always_inline int out_translate(struct __sk_buff *ctx,
 	return hdr_replace(ctx);
 }
 
+/* The packet leaves now: it is a carrier afterwards. */
+static __always_inline void out_send_first(struct __sk_buff *ctx,
+					   struct colo_session *ses,
+					   struct colo_config *c)
+{
+	link_send_copy(ctx, COLO_LINK_OUTPUT, ses->epoch, c->link_ifindex);
+	COUNT(rw_out);
+}
+
 static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 				    struct colo_session *ses,
 				    struct colo_config *c)
 {
 	int how, parsed = packet_parse(ctx, FROM_GUEST);
 	enum verdict v = quoting(ctx, &s->pkt, parsed, FROM_GUEST);
+	__u32 again = COLO_NONE;
 	struct colo_rewrite *f;
 
 	if (is_stream(&s->pkt, parsed)) {
@@ -124,18 +135,21 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 		rewrite_reset(f, ses->epoch);
 		f->seen_ns = bpf_ktime_get_ns();
 		note_end(f, s->pkt.flags, COLO_RW_G_FIN);
+		again = redeliver_ack(s, f);
 		v = out_stream(ctx, s, f);
 		if (v == TRANSLATED && out_translate(ctx, s, f, 0))
 			v = WAITS;
 		if (v == TRANSLATED && f->c_wait.count) {
 			/* this SYN is the last thing that they waited for */
-			link_send_copy(ctx, COLO_LINK_OUTPUT, ses->epoch,
-				       c->link_ifindex);
+			out_send_first(ctx, ses, c);
 			how = carrier_how(ctx, s, c->guest_ifindex);
 			if (how >= 0)
 				c_wait_send(ctx, f, how);
 			v = WAITS;
-			COUNT(rw_out);
+		} else if (v != WAITS && again != COLO_NONE) {
+			out_send_first(ctx, ses, c);
+			redeliver(ctx, s, again, c->guest_ifindex);
+			v = WAITS;
 		}
 		word_unlock(&f->lock);
 	}
@@ -256,11 +270,23 @@ static __always_inline enum verdict in_stream(struct __sk_buff *ctx,
 	return PASS;	/* older than the epoch: offset 0 */
 }
 
+/* The segment's header as the guest gets it is in scratch.out. */
+static __always_inline __u32 in_keep(struct __sk_buff *ctx, struct scratch *s,
+				     struct colo_rewrite *f)
+{
+	__u32 again = redeliver_repeated(s, f);
+
+	if (!(f->flags & COLO_RW_G_ACK) || seq_lt(f->g_ack, s->pkt.end))
+		redeliver_keep(ctx, s, f);
+	return again;
+}
+
 static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 				   struct colo_session *ses,
 				   struct colo_config *c)
 {
 	enum verdict v = PASS;
+	__u32 again = COLO_NONE;
 	struct colo_rewrite *f;
 	int parsed;
 
@@ -280,6 +306,15 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 		rewrite_reset(f, ses->epoch);
 		f->seen_ns = bpf_ktime_get_ns();
 		v = in_stream(ctx, s, f);
+		if (v != WAITS && s->pkt.data_len &&
+		    !(s->pkt.flags & (COLO_FR_SYN | COLO_FR_RST)))
+			again = in_keep(ctx, s, f);
+		if (again != COLO_NONE) {
+			ctx_send_copy(ctx, c->guest_ifindex);
+			COUNT(rw_in);
+			redeliver(ctx, s, again, c->guest_ifindex);
+			v = WAITS;
+		}
 		word_unlock(&f->lock);
 	}
 	if (v == WAITS)
@@ -481,7 +516,10 @@ int control(struct __sk_buff *ctx)
 		rewrite_forget(f);
 		break;
 	case COLO_CONTROL_RECLAIM:
-		if (!reclaim_due(f) || bpf_map_delete_elem(&flows, &op.key))
+		if (!reclaim_due(f))
+			break;
+		rewrite_forget(f);
+		if (bpf_map_delete_elem(&flows, &op.key))
 			break;
 		COUNT(flows_closed);
 		return 1;	/* it is gone: nothing to unlock */

@@ -333,10 +333,13 @@ static __always_inline void stream_note_s(struct colo_flow *f, __u32 flags,
 	f->flags |= COLO_F_S_ACK;
 }
 
-/* The P frame that holds the unit before `end`, if all up to it may leave. */
+/*
+ * The P frame that holds the unit before `end`, if all from the first one's
+ * released part up to it is P's own, without a gap, and may leave.
+ */
 static __always_inline __u32 carrier_last(struct colo_flow *f, __u32 end)
 {
-	__u32 idx = f->p_held.head;
+	__u32 idx = f->p_held.head, at = 0;
 	struct colo_frame *p;
 	int i;
 
@@ -345,10 +348,14 @@ static __always_inline __u32 carrier_last(struct colo_flow *f, __u32 end)
 		if (!p || !ack_covered(f, p->flags, p->ack) ||
 		    p->flags & (COLO_FR_SYN | COLO_FR_RST | COLO_FR_URG))
 			return COLO_NONE;
+		if (i && p->seq != at)
+			return COLO_NONE;
 		if (seq_leq(end, p->end))
-			return seq_leq(end, p->vouched) ? idx : COLO_NONE;
+			return seq_lt(p->seq, end) && seq_leq(end, p->vouched) ?
+				       idx : COLO_NONE;
 		if (p->vouched != p->end)
 			return COLO_NONE;
+		at = p->end;
 		idx = p->next;
 	}
 	return COLO_NONE;

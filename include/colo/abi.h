@@ -263,6 +263,8 @@ enum colo_rewrite_flag {
 	COLO_RW_G_FIN	= 1 << 7,
 	COLO_RW_C_FIN	= 1 << 8,
 	COLO_RW_RST	= 1 << 9,
+	COLO_RW_G_ACK	= 1 << 10,	/* g_ack holds */
+	COLO_RW_RECOVER	= 1 << 11,	/* recover holds */
 };
 
 struct colo_rewrite {
@@ -284,6 +286,11 @@ struct colo_rewrite {
 	__u32 reserved;
 	__u64 p_epoch;		/* the epoch of p_isn */
 	struct colo_queue c_wait;	/* client segments that wait for the offset */
+	struct colo_queue c_sent;	/* ... that the guest has not yet acknowledged */
+	__u32 g_ack;		/* the guest's last ack */
+	__u32 g_ack_repeats;	/* how often it was repeated */
+	__u32 recover;		/* redelivery goes on until this is acknowledged */
+	__u32 redelivered;	/* segments that the guest was given again */
 };
 
 /*
@@ -343,6 +350,8 @@ struct colo_rewrite {
 	X(rw_in_translated, "... with numbers translated") \
 	X(rw_in_queued, "... that waited for an offset") \
 	X(rw_in_dropped, "... that were dropped: the wait is bounded") \
+	X(rw_in_kept, "... that were kept until the guest acknowledges them") \
+	X(rw_in_redelivered, "... that the guest had lost and was given again") \
 	X(rw_out, "frames of the secondary's guest sent over the link") \
 	X(rw_out_translated, "... with numbers translated") \
 	X(rw_syn_waited, "SYNs that waited for the primary's ISN") \
