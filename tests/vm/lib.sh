@@ -338,7 +338,7 @@ proxy_attach() {
 # and every other command waits for the main loop.
 failover_commands() {
 	cat <<-'END' >"$dir/p.failover"
-	{"execute": "yank", "arguments": {"instances": [{"type": "block-node", "node-name": "nbd0"}, {"type": "migration"}]}}
+	{"exec-oob": "yank", "arguments": {"instances": [{"type": "block-node", "node-name": "nbd0"}, {"type": "migration"}]}}
 	{"execute": "x-blockdev-change", "arguments": {"parent": "colo-disk0", "child": "children.1"}}
 	END
 	cat <<-'END' >"$dir/s.failover"
