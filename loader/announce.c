@@ -54,7 +54,7 @@ static int guest_addresses(const struct datapath *dp, __be32 address[ADDRESSES_M
 	return count;
 }
 
-static int send_arp(int fd, const struct datapath *dp, __be32 address)
+static int send_arp(int fd, const struct datapath *dp, const __u8 mac[6], __be32 address)
 {
 	struct sockaddr_ll to = {
 		.sll_family = AF_PACKET,
@@ -74,33 +74,27 @@ static int send_arp(int fd, const struct datapath *dp, __be32 address)
 	};
 
 	memset(frame.ethernet.h_dest, 255, ETH_ALEN);
-	memcpy(frame.ethernet.h_source, dp->abi.guest_mac, ETH_ALEN);
-	memcpy(frame.sender_mac, dp->abi.guest_mac, ETH_ALEN);
+	memcpy(frame.ethernet.h_source, mac, ETH_ALEN);
+	memcpy(frame.sender_mac, mac, ETH_ALEN);
 	return sendto(fd, &frame, sizeof(frame), 0, (struct sockaddr *)&to, sizeof(to)) < 0 ?
 		       -errno :
 		       0;
 }
 
-int announce_guest(const struct datapath *opened)
+int announce_guest(const struct datapath *dp, const __u8 mac[6])
 {
 	static const __u8 none[ETH_ALEN];
-	struct datapath dp = *opened;
 	__be32 address[ADDRESSES_MAX];
-	__u32 zero = 0;
-	int fd, count, err;
+	int count = guest_addresses(dp, address);
+	int fd, err = 0;
 
-	/* The programs note the guest's MAC there when they see it. */
-	err = bpf_map_lookup_elem(dp.map_fd[MAP_ABI], &zero, &dp.abi);
-	if (err)
-		return err;
-	count = guest_addresses(&dp, address);
-	if (!memcmp(dp.abi.guest_mac, none, ETH_ALEN) || !count)
+	if (!memcmp(mac, none, ETH_ALEN) || !count)
 		return -ENODATA;
 	fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	for (int i = 0; !err && i < count; i++)
-		err = send_arp(fd, &dp, address[i]);
+		err = send_arp(fd, dp, mac, address[i]);
 	close(fd);
 	return err ? err : count;
 }

@@ -175,12 +175,12 @@ static int act_failover(struct daemon *d)
 	if (err)
 		log_error("failover: some of what was held could not be released: %s",
 			  strerror(-err));
-	announced = announce_guest(&d->dp);
+	announced = announce_guest(&d->dp, d->guest_mac);
 	if (announced < 0 && announced != -ENODATA)
 		log_warning("failover: gratuitous ARP on %s: %s", d->dp.abi.port,
 			    strerror(-announced));
-	log_info("failover: this host goes on, %s",
-		 announced > 0 ? "addresses announced" : "QEMU announces the guest");
+	log_info("failover: this host goes on, %d address%s announced by ARP",
+		 announced > 0 ? announced : 0, announced == 1 ? "" : "es");
 	/* QEMU would run the guest anyway. */
 	hooks_ack(d, NULL);
 	return 0;

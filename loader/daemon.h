@@ -55,6 +55,7 @@ struct daemon {
 	struct ring_buffer *ring;
 
 	struct stage stage; /* the one that is being handled */
+	__u8 guest_mac[6];  /* as QEMU says, 0 if it has several NICs */
 	bool hooks;         /* QEMU has them, and they are enabled */
 	bool qemu_gone;
 	bool peer_joined;  /* it was seen in COLO in this session */
@@ -110,7 +111,7 @@ bool server_is_listener(const struct daemon *d, int fd);
 void server_publish(struct daemon *d, json_t *event);
 
 /* announce.c: gratuitous ARP on the port for the guest's addresses. */
-int announce_guest(const struct datapath *dp);
+int announce_guest(const struct datapath *dp, const __u8 mac[6]);
 
 /* notify.c: to the service manager (sd_notify(3)), if there is one. */
 void notify_manager(const char *state);

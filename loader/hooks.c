@@ -254,6 +254,21 @@ static void answer_query(void *context, json_t *value, const char *error)
 		adopt_qemu(d, mode, epoch);
 }
 
+/* The guest's MAC, to announce it; which NIC is ours is clear if it is the only one. */
+static void answer_nics(void *context, json_t *value, const char *error)
+{
+	struct daemon *d = context;
+	const char *text;
+	__u8 mac[6];
+
+	text = json_string_value(json_object_get(json_array_get(value, 0), "main-mac"));
+	if (error || json_array_size(value) != 1 || !text ||
+	    sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3],
+		   &mac[4], &mac[5]) != 6)
+		return;
+	memcpy(d->guest_mac, mac, sizeof(mac));
+}
+
 static void answer_set(void *context, json_t *value, const char *error)
 {
 	struct daemon *d = context;
@@ -297,6 +312,7 @@ static void answer_commands(void *context, json_t *value, const char *error)
 			      (json_int_t)d->options.ack_timeout_ms),
 		    answer_set, d);
 	qmp_execute(d->qmp, true, "x-query-colo-proxy", NULL, answer_query, d);
+	qmp_execute(d->qmp, false, "query-rx-filter", NULL, answer_nics, d);
 }
 
 static void on_ready(void *context, bool oob)

@@ -149,6 +149,9 @@ static int find_flows(struct datapath *dp, __u64 below, struct waiting_list *lis
 
 		if (state == COLO_FRAME_FREE || frame->epoch >= below)
 			continue;
+		/* A client's frame is of no epoch (rule 16). */
+		if (below != ALL_EPOCHS && state == COLO_FRAME_C)
+			continue;
 		memcpy(&flow->key, (const void *)&frame->key, sizeof(flow->key));
 		flow->oldest_ns = frame->held_ns;
 		flow->primary = state == COLO_FRAME_P;
