@@ -84,6 +84,11 @@ static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 	if (s->flags & COLO_FR_RST) {
 		if (s->seq != p->seq)
 			return match_failed(m, COLO_REASON_FLAGS, p->seq);
+		/* an RST may bring a text (RFC 9293 3.5.2), which leaves too */
+		if (p->data_len != s->data_len ||
+		    (p->data_len && pool_differ(p->data_off, s->data_off,
+						p->data_len)))
+			return match_failed(m, COLO_REASON_PAYLOAD, p->seq);
 		p->flags |= COLO_FR_MATCHED;
 		s->flags |= COLO_FR_MATCHED;
 		m->p = p->next;
@@ -139,6 +144,20 @@ static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
 	return end;
 }
 
+/*
+ * Serial numbers compare right within 2^31. What is a gigabyte back no TCP
+ * sends again, so the interval is not longer.
+ */
+#define VOUCH_MAX	(1U << 30)
+
+static __always_inline void vouch_bound(struct colo_flow *f)
+{
+	if (f->vouch_end - f->vouch_start > VOUCH_MAX)
+		f->vouch_start = f->vouch_end - VOUCH_MAX;
+	if (f->p_next - f->p_first > VOUCH_MAX)
+		f->p_first = f->p_next - VOUCH_MAX;
+}
+
 /* [from, to) is vouched for now; p0 is where its frame began. */
 static __always_inline void vouch(struct colo_flow *f, __u32 p0, __u32 from,
 				  __u32 to)
@@ -154,6 +173,7 @@ static __always_inline void vouch(struct colo_flow *f, __u32 p0, __u32 from,
 		f->vouch_start = p0;
 	if (seq_leq(from, f->vouch_end) && seq_lt(f->vouch_end, to))
 		f->vouch_end = to;
+	vouch_bound(f);
 }
 
 /* One step of the walk through both queues; 1 when there is nothing to do. */
@@ -257,6 +277,7 @@ static __always_inline void stream_commit(struct colo_flow *f)
 			f->vouch_start = f->p_first;
 		f->vouch_end = f->p_next;
 		f->flags |= COLO_F_VOUCHED;
+		vouch_bound(f);
 	}
 	if (f->flags & COLO_F_P_ACK &&
 	    (!(f->flags & COLO_F_S_ACK) || seq_lt(f->s_ack, f->p_ack))) {
