@@ -25,7 +25,8 @@ static void put(struct builder *b, const void *bytes, unsigned int len)
 		b->over = true;
 		return;
 	}
-	memcpy(b->bytes + b->len, bytes, len);
+	if (len)
+		memcpy(b->bytes + b->len, bytes, len);
 	b->len += len;
 }
 
@@ -243,7 +244,7 @@ static void finish_l4(struct builder *b, bool partial)
 
 static void finish_l3(struct builder *b)
 {
-	unsigned int header = b->l4_off - b->l3_off;
+	unsigned int header;
 
 	if (v6(b)) {
 		store16(b, b->l3_off + 4, b->len - b->l3_off - 40);

@@ -230,6 +230,7 @@ static int run_files(struct proxy *proxy, char **files)
 		       totals.passed - totals.explained, totals.explained, totals.not_run,
 		       totals.failed);
 	printf("%u passed, %u failed\n", totals.passed, totals.failed);
+	fflush(stdout);
 	if (stopping)
 		return 128 + stopping;
 	return totals.failed || !count;

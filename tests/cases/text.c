@@ -181,8 +181,7 @@ int text_bytes(const char *word, uint8_t **bytes, unsigned int *len)
 	while (!err && (piece = strsep(&rest, "+")))
 		err = add_piece(piece, *bytes, len);
 	free(copy);
-	if (err)
-		free(*bytes);
+	*bytes = realloc(*bytes, *len + 1);
 	return err;
 }
 
