@@ -24,17 +24,17 @@ static __always_inline __u64 differ64(const __u64 *a, const __u64 *b)
 /* 0: the len bytes at pool offsets a and b are equal. */
 __noinline int pool_differ(__u32 a, __u32 b, __u32 len)
 {
-	__u8 *base = ZERO_KEY(pool);
+	__u8 *p = pool_entry(a), *s = pool_entry(b);
 	__u64 x, y;
 	int i;
 
-	if (!base || len > COLO_BIG_SIZE)
+	if (!p || !s || len > COLO_BIG_SIZE)
 		return 1;
 	for (i = 0; i < COLO_BIG_SIZE / 64; i++) {
 		if (len < 64)
 			break;
-		if (differ64((const __u64 *)(base + (a & pool_mask)),
-			     (const __u64 *)(base + (b & pool_mask))))
+		if (differ64((const __u64 *)(p + POOL_BYTE(a)),
+			     (const __u64 *)(s + POOL_BYTE(b))))
 			return 1;
 		a += 64;
 		b += 64;
@@ -43,8 +43,8 @@ __noinline int pool_differ(__u32 a, __u32 b, __u32 len)
 	for (i = 0; i < 8; i++) {
 		if (len < 8)
 			break;
-		x = *(const __u64 *)(base + (a & pool_mask));
-		y = *(const __u64 *)(base + (b & pool_mask));
+		x = *(const __u64 *)(p + POOL_BYTE(a));
+		y = *(const __u64 *)(s + POOL_BYTE(b));
 		if (x != y)
 			return 1;
 		a += 8;
@@ -53,8 +53,8 @@ __noinline int pool_differ(__u32 a, __u32 b, __u32 len)
 	}
 	if (!len)
 		return 0;
-	x = *(const __u64 *)(base + (a & pool_mask));
-	y = *(const __u64 *)(base + (b & pool_mask));
+	x = *(const __u64 *)(p + POOL_BYTE(a));
+	y = *(const __u64 *)(s + POOL_BYTE(b));
 	len &= 7;
 	return ((x ^ y) & LOW_BYTES(len)) != 0;
 }

@@ -16,12 +16,23 @@ static __always_inline struct colo_frame *frame_at(__u32 idx)
 	return bpf_map_lookup_elem(&frames, &idx);
 }
 
-/* The pool at a byte offset; the slack behind it lets CHUNK bytes follow. */
+#define POOL_SHIFT	16
+#define POOL_BYTE(off)	((off) & (COLO_BIG_SIZE - 1))
+
+/* The entry of the pool that an offset lies in. */
+static __always_inline __u8 *pool_entry(__u32 off)
+{
+	__u32 entry = off >> POOL_SHIFT;
+
+	return bpf_map_lookup_elem(&pool, &entry);
+}
+
+/* The pool at an offset; the slack behind the entry lets CHUNK bytes follow. */
 static __always_inline __u8 *pool_at(__u32 off)
 {
-	__u8 *base = ZERO_KEY(pool);
+	__u8 *entry = pool_entry(off);
 
-	return base ? base + (off & pool_mask) : NULL;
+	return entry ? entry + POOL_BYTE(off) : NULL;
 }
 
 static __always_inline __u32 block_take(__u32 len)
@@ -41,7 +52,7 @@ static __always_inline void block_give(__u32 off)
 
 	if (!c)
 		return;
-	if (off < c->small_blocks * COLO_SMALL_SIZE)
+	if (off >> POOL_SHIFT < COLO_SMALL_ENTRIES(c->small_blocks))
 		bpf_map_push_elem(&free_small, &off, 0);
 	else
 		bpf_map_push_elem(&free_big, &off, 0);

@@ -18,10 +18,6 @@
 
 #define HDR_SCRATCH	320	/* so that any offset below 256 can be read */
 
-/* Set by the loader: pool size - 1 (a power of two), entries of `frames`. */
-const volatile __u32 pool_mask = (1U << 20) - 1;
-const volatile __u32 max_frames = 1024;
-
 /* What the parser found; offsets from the MAC header. */
 struct packet {
 	struct colo_flow_key key;
@@ -97,13 +93,16 @@ struct {
 	__type(value, struct colo_frame);
 } frames SEC(".maps");
 
-/* Value size: pool_mask + 1 + COLO_POOL_SLACK. */
+/*
+ * Blocks of payload: an entry is one big block or 32 small ones. An offset in
+ * the pool is entry << 16 | byte; no block crosses an entry. One large value
+ * would do without the look-up, but Linux before 6.13 bounds it at 4 MB.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 16);
 	__uint(key_size, sizeof(__u32));
-	__uint(value_size, (1U << 20) + COLO_POOL_SLACK);
+	__uint(value_size, COLO_BIG_SIZE + COLO_POOL_SLACK);
 } pool SEC(".maps");
 
 /* Free frame records (index), and free blocks (byte offset in the pool). */

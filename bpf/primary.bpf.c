@@ -597,8 +597,10 @@ int control(struct __sk_buff *ctx)
 	if (!c || ctx_load(ctx, 0, &op, sizeof(op)))
 		return 0;
 	f = bpf_map_lookup_elem(&flows, &op.key);
-	if (!f || !word_lock(&f->lock))
+	if (!f)
 		return 0;
+	if (!word_lock(&f->lock))
+		return COLO_CONTROL_AGAIN;
 	if (!key_equal(&f->key, &op.key)) {
 		word_unlock(&f->lock);
 		return 0;

@@ -36,8 +36,7 @@ struct image {
 	struct bpf_object *object;
 };
 
-static int image_open(struct image *image, enum colo_role role, __u32 pool_mask,
-		      __u32 max_frames)
+static int image_open(struct image *image, enum colo_role role)
 {
 	memset(image, 0, sizeof(*image));
 	if (role == COLO_ROLE_PRIMARY) {
@@ -45,15 +44,11 @@ static int image_open(struct image *image, enum colo_role role, __u32 pool_mask,
 		if (!image->primary)
 			return -errno;
 		image->object = image->primary->obj;
-		image->primary->rodata->pool_mask = pool_mask;
-		image->primary->rodata->max_frames = max_frames;
 	} else {
 		image->secondary = secondary_bpf__open();
 		if (!image->secondary)
 			return -errno;
 		image->object = image->secondary->obj;
-		image->secondary->rodata->pool_mask = pool_mask;
-		image->secondary->rodata->max_frames = max_frames;
 	}
 	return 0;
 }
@@ -75,12 +70,12 @@ static int image_map_fd(const struct image *image, enum datapath_map map)
 	return bpf_map__fd(image_map(image, map));
 }
 
-static int image_sizes(const struct image *image, const struct colo_config *config,
-		       __u32 pool_bytes)
+static int image_sizes(const struct image *image, const struct colo_config *config)
 {
 	const __u32 entries[MAP_COUNT] = {
 		[MAP_FLOWS] = config->max_flows,
 		[MAP_FRAMES] = config->max_frames,
+		[MAP_POOL] = pool_entries(config),
 		[MAP_FREE_FRAMES] = config->max_frames,
 		[MAP_FREE_SMALL] = config->small_blocks,
 		[MAP_FREE_BIG] = config->big_blocks ? config->big_blocks : 1,
@@ -95,29 +90,25 @@ static int image_sizes(const struct image *image, const struct colo_config *conf
 		if (entries[i])
 			err = bpf_map__set_max_entries(image_map(image, i), entries[i]);
 	}
-	if (!err)
-		err = bpf_map__set_value_size(image_map(image, MAP_POOL),
-					      pool_bytes + COLO_POOL_SLACK);
 	return err;
 }
 
 static int image_load(struct image *image, enum colo_role role, struct colo_config *config)
 {
-	__u32 pool_bytes = pool_fit(config);
 	int err;
 
-	if (!pool_bytes) {
+	if (!pool_entries(config)) {
 		log_error(
 			"%u small and %u big blocks are a pool of more than 1 GB: ask for fewer",
 			config->small_blocks, config->big_blocks);
 		return -EINVAL;
 	}
-	err = image_open(image, role, pool_bytes - 1, config->max_frames);
+	err = image_open(image, role);
 	if (err) {
 		log_error("the BPF object cannot be read: %s", strerror(-err));
 		return err;
 	}
-	err = image_sizes(image, config, pool_bytes);
+	err = image_sizes(image, config);
 	if (!err)
 		err = bpf_object__load(image->object);
 	if (err)

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
-
-#include <stdbool.h>
 
 #include <bpf/bpf.h>
 
@@ -30,48 +27,11 @@ void pool_config_defaults(struct colo_config *config)
 	set_default(&config->big_blocks, 768);
 }
 
-static __u64 pool_bytes(const struct colo_config *config)
+__u32 pool_entries(const struct colo_config *config)
 {
-	return (__u64)config->small_blocks * COLO_SMALL_SIZE +
-	       (__u64)config->big_blocks * COLO_BIG_SIZE;
-}
+	__u64 entries = (__u64)COLO_SMALL_ENTRIES(config->small_blocks) + config->big_blocks;
 
-/* Can the kernel make an array whose value has that many bytes? */
-static bool value_size_works(__u32 bytes)
-{
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
-	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "colo_probe", sizeof(__u32), bytes, 1,
-				&opts);
-
-	if (fd < 0)
-		return fd != -E2BIG;
-	close(fd);
-	return true;
-}
-
-__u32 pool_fit(struct colo_config *config)
-{
-	__u64 wanted = pool_bytes(config), size = 4096;
-	__u64 small, big = config->big_blocks;
-
-	while (size < wanted)
-		size *= 2;
-	if (size > 1ULL << 30)
-		return 0;
-	if (!value_size_works(size + COLO_POOL_SLACK)) {
-		__u64 full = size;
-
-		while (size > 1 << 20 && !value_size_works(size + COLO_POOL_SLACK))
-			size /= 2;
-		config->big_blocks = big * size / full;
-		log_warning(
-			"this kernel bounds the value of a BPF array: the pool has %llu KB instead of %llu",
-			size >> 10, full >> 10);
-	}
-	small = (size - (__u64)config->big_blocks * COLO_BIG_SIZE) / COLO_SMALL_SIZE;
-	if (config->small_blocks > small)
-		config->small_blocks = small;
-	return size;
+	return entries <= POOL_ENTRIES_MAX ? entries : 0;
 }
 
 struct list {
@@ -117,8 +77,9 @@ static void lists(struct list list[3], int free_frames, int free_small, int free
 {
 	list[0] = (struct list){free_frames, 0, 1, config->max_frames};
 	list[1] = (struct list){free_small, 0, COLO_SMALL_SIZE, config->small_blocks};
-	list[2] = (struct list){free_big, config->small_blocks * COLO_SMALL_SIZE, COLO_BIG_SIZE,
-				config->big_blocks};
+	list[2] = (struct list){free_big,
+				COLO_SMALL_ENTRIES(config->small_blocks) * COLO_BIG_SIZE,
+				COLO_BIG_SIZE, config->big_blocks};
 }
 
 int pool_fill(int free_frames, int free_small, int free_big, const struct colo_config *config)

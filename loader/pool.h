@@ -14,13 +14,10 @@ struct bpf_object;
 /* Put the defaults where a field is 0. */
 void pool_config_defaults(struct colo_config *config);
 
-/*
- * Size of the pool in bytes: a power of two, what it takes more than asked for
- * goes to the small blocks. On a kernel that bounds the value of an array
- * (4 MB before 6.13) both counts become smaller, with a warning.
- * 0: more than 2 GB.
- */
-__u32 pool_fit(struct colo_config *config);
+#define POOL_ENTRIES_MAX 16384 /* of 68 KB: 1 GB */
+
+/* Entries of the map `pool`; 0: more than POOL_ENTRIES_MAX. */
+__u32 pool_entries(const struct colo_config *config);
 
 /* Fill the empty free lists. 0 or -errno. */
 int pool_fill(int free_frames, int free_small, int free_big, const struct colo_config *config);

@@ -20,7 +20,10 @@
 #define COLO_HDR_MAX		160	/* saved header bytes of a frame */
 #define COLO_SMALL_SIZE		2048	/* bytes in a small block of the pool */
 #define COLO_BIG_SIZE		65536	/* bytes in a big block of the pool */
-#define COLO_POOL_SLACK		8192	/* behind the last block, for the verifier */
+#define COLO_POOL_SLACK		4096	/* behind each entry of the pool, for the verifier */
+#define COLO_SMALL_PER_ENTRY	(COLO_BIG_SIZE / COLO_SMALL_SIZE)
+/* Entries of the pool that the small blocks take: the first ones. */
+#define COLO_SMALL_ENTRIES(n)	(((n) + COLO_SMALL_PER_ENTRY - 1) / COLO_SMALL_PER_ENTRY)
 #define COLO_NONE		0xffffffffU	/* no frame, no block */
 
 enum colo_role {
