@@ -10,15 +10,15 @@
 
 /* The first n bytes of 8 in memory order, 0 < n < 8. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define LOW_BYTES(n)	(~0ULL >> (64 - 8 * (n)))
+#define LOW_BYTES(n) (~0ULL >> (64 - 8 * (n)))
 #else
-#define LOW_BYTES(n)	(~0ULL << (64 - 8 * (n)))
+#define LOW_BYTES(n) (~0ULL << (64 - 8 * (n)))
 #endif
 
 static __always_inline __u64 differ64(const __u64 *a, const __u64 *b)
 {
-	return (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) |
-	       (a[4] ^ b[4]) | (a[5] ^ b[5]) | (a[6] ^ b[6]) | (a[7] ^ b[7]);
+	return (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) |
+	       (a[5] ^ b[5]) | (a[6] ^ b[6]) | (a[7] ^ b[7]);
 }
 
 /* 0: the len bytes at pool offsets a and b are equal. */
@@ -102,8 +102,7 @@ __noinline int datagram_starts_differ(__u32 p_idx, __u32 s_idx)
 }
 
 /* The bits of a fragment's place that are its offset. */
-#define FRAGMENT_OFFSET(fr)						\
-	((fr)->key.ethertype == bpf_htons(ETHERTYPE_IPV6) ? 0xfff8 : 0x1fff)
+#define FRAGMENT_OFFSET(fr) ((fr)->key.ethertype == bpf_htons(ETHERTYPE_IPV6) ? 0xfff8 : 0x1fff)
 
 /* 0: two datagrams of one flow have the same content, but for the checksum. */
 __noinline int datagram_differ(__u32 p_idx, __u32 s_idx)
@@ -116,16 +115,14 @@ __noinline int datagram_differ(__u32 p_idx, __u32 s_idx)
 	if (!p->data_len)
 		return 0;
 	off = csum_field(p->key.proto, &n);
-	if (p->flags & COLO_FR_WHOLE ||
-	    (p->key.fragment && p->seq & FRAGMENT_OFFSET(p)))
+	if (p->flags & COLO_FR_WHOLE || (p->key.fragment && p->seq & FRAGMENT_OFFSET(p)))
 		off = 0;
 	if (!off || p->data_len < off + n)
 		return pool_differ(p->data_off, s->data_off, p->data_len);
 	if (pool_differ(p->data_off, s->data_off, off))
 		return 1;
 	off += n;
-	return pool_differ(p->data_off + off, s->data_off + off,
-			   p->data_len - off);
+	return pool_differ(p->data_off + off, s->data_off + off, p->data_len - off);
 }
 
 #endif

@@ -14,25 +14,25 @@
  * For the verifier of 6.1, which keeps no lower bound through a mask: a length
  * that is known to be 1 .. mask + 1 is shown to be so.
  */
-#define BOUND(len, mask) do {			\
-	(len) -= 1;				\
-	asm volatile("" : "+r"(len));		\
-	(len) &= (mask);			\
-	(len) += 1;				\
-} while (0)
+#define BOUND(len, mask)                      \
+	do {                                  \
+		(len) -= 1;                   \
+		asm volatile("" : "+r"(len)); \
+		(len) &= (mask);              \
+		(len) += 1;                   \
+	} while (0)
 
-#define CTX_DROP	TC_ACT_SHOT
-#define CTX_STACK	TC_ACT_OK
-#define CTX_STORE_FLAGS	(BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH)
+#define CTX_DROP        TC_ACT_SHOT
+#define CTX_STACK       TC_ACT_OK
+#define CTX_STORE_FLAGS (BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH)
 
-static __always_inline int ctx_load(struct __sk_buff *ctx, __u32 off,
-				    void *to, __u32 len)
+static __always_inline int ctx_load(struct __sk_buff *ctx, __u32 off, void *to, __u32 len)
 {
 	return bpf_skb_load_bytes(ctx, off, to, len);
 }
 
-static __always_inline int ctx_store(struct __sk_buff *ctx, __u32 off,
-				     const void *from, __u32 len)
+static __always_inline int ctx_store(struct __sk_buff *ctx, __u32 off, const void *from,
+				     __u32 len)
 {
 	return bpf_skb_store_bytes(ctx, off, from, len, CTX_STORE_FLAGS);
 }

@@ -9,12 +9,12 @@
 #include "fragment.h"
 #include "release.h"
 
-#define SEARCH_MAX	128	/* frames that are looked at for a partner */
+#define SEARCH_MAX 128 /* frames that are looked at for a partner */
 
 struct search {
-	__u32 at;	/* where to look next; what was found */
-	__u32 mine;	/* the frame whose partner is wanted */
-	__u32 p_side;	/* the queue is P's: skip what has a partner */
+	__u32 at;     /* where to look next; what was found */
+	__u32 mine;   /* the frame whose partner is wanted */
+	__u32 p_side; /* the queue is P's: skip what has a partner */
 	__u32 found;
 };
 
@@ -27,8 +27,7 @@ static __always_inline int partners(__u32 p_idx, __u32 s_idx)
 		return 0;
 	if (!p->key.fragment)
 		return 1;
-	if (fragment_elsewhere(p_idx, s->ack) ||
-	    fragment_elsewhere(s_idx, p->ack))
+	if (fragment_elsewhere(p_idx, s->ack) || fragment_elsewhere(s_idx, p->ack))
 		return 0;
 	return !fragment_bind(p_idx, s->ack) && !fragment_bind(s_idx, p->ack);
 }
@@ -41,8 +40,7 @@ static long search_step(__u32 step __unused, void *arg)
 	if (!fr)
 		return 1;
 	if (!(s->p_side && fr->flags & COLO_FR_MATCHED) &&
-	    (s->p_side ? partners(s->at, s->mine) :
-			 partners(s->mine, s->at))) {
+	    (s->p_side ? partners(s->at, s->mine) : partners(s->mine, s->at))) {
 		s->found = 1;
 		return 1;
 	}
@@ -51,10 +49,9 @@ static long search_step(__u32 step __unused, void *arg)
 }
 
 /* The first frame of the queue with the content of `mine`, or COLO_NONE. */
-static __always_inline __u32 partner_of(struct colo_queue *q, __u32 mine,
-					__u32 p_side)
+static __always_inline __u32 partner_of(struct colo_queue *q, __u32 mine, __u32 p_side)
 {
-	struct search s = { .at = q->head, .mine = mine, .p_side = p_side };
+	struct search s = {.at = q->head, .mine = mine, .p_side = p_side};
 
 	if (q->count)
 		bpf_loop(SEARCH_MAX, search_step, &s, 0);
@@ -79,7 +76,7 @@ static long first_unmatched_step(__u32 step __unused, void *arg)
 /* Both sides have frames without a partner and will not agree any more. */
 static __always_inline void datagram_mismatch(struct colo_flow *f)
 {
-	struct search s = { .at = f->p_held.head };
+	struct search s = {.at = f->p_held.head};
 	struct colo_frame *p, *o;
 	__u32 reason = COLO_REASON_PAYLOAD;
 

@@ -10,19 +10,19 @@
 #include "compare.h"
 #include "mirror.h"
 
-#define CSUM_CHUNK	512	/* bpf_csum_diff() takes no more before 6.13 */
-#define SEGMENT_MIN	512	/* a smaller gso_size is not honoured */
-#define SEGMENTS_MAX	(COLO_BIG_SIZE / SEGMENT_MIN)
+#define CSUM_CHUNK   512 /* bpf_csum_diff() takes no more before 6.13 */
+#define SEGMENT_MIN  512 /* a smaller gso_size is not honoured */
+#define SEGMENTS_MAX (COLO_BIG_SIZE / SEGMENT_MIN)
 
 /* How a made frame is sent: an ifindex above these bits. */
-#define HOW_LAST	1	/* it ends its frame: FIN and PSH belong to it */
-#define HOW_PARTIAL	2	/* the carrier's checksum is partial */
-#define HOW_LINK	4	/* over the link, as output of the open epoch */
-#define HOW_IFINDEX	8	/* bits to shift */
+#define HOW_LAST    1 /* it ends its frame: FIN and PSH belong to it */
+#define HOW_PARTIAL 2 /* the carrier's checksum is partial */
+#define HOW_LINK    4 /* over the link, as output of the open epoch */
+#define HOW_IFINDEX 8 /* bits to shift */
 
-#define TCP_FL_FIN	0x01
-#define TCP_FL_PSH	0x08
-#define TCP_FL_URG	0x20
+#define TCP_FL_FIN  0x01
+#define TCP_FL_PSH  0x08
+#define TCP_FL_URG  0x20
 
 static __always_inline __u16 csum_fold(__u32 sum)
 {
@@ -62,8 +62,7 @@ __noinline __u32 pool_csum(__u32 off, __u32 len, __u32 sum)
 }
 
 /* Sum of n bytes (a multiple of 4, at most 60) of scratch.out. */
-static __always_inline __u32 out_csum(struct scratch *s, __u32 off, __u32 n,
-				      __u32 sum)
+static __always_inline __u32 out_csum(struct scratch *s, __u32 off, __u32 n, __u32 sum)
 {
 	asm volatile("" : "+r"(n));
 	n &= 60;
@@ -97,8 +96,7 @@ static __always_inline void out32(struct scratch *s, __u32 off, __u32 value)
 }
 
 /* Length fields and the IPv4 header's checksum of scratch.out. */
-static __always_inline void out_l3(struct scratch *s,
-				   const struct colo_flow_key *k, __u32 l3,
+static __always_inline void out_l3(struct scratch *s, const struct colo_flow_key *k, __u32 l3,
 				   __u32 l4, __u32 l4_len, __u32 id_add)
 {
 	__u32 sum;
@@ -109,9 +107,7 @@ static __always_inline void out_l3(struct scratch *s,
 	}
 	out16(s, l3 + 2, l4 - l3 + l4_len);
 	if (id_add)
-		out16(s, l3 + 4,
-		      bpf_ntohs(*(__be16 *)(s->out + in_hdr(l3 + 4))) +
-		      id_add);
+		out16(s, l3 + 4, bpf_ntohs(*(__be16 *)(s->out + in_hdr(l3 + 4))) + id_add);
 	out16(s, l3 + 10, 0);
 	sum = out_csum(s, l3, l4 - l3, 0);
 	*(__be16 *)(s->out + in_hdr(l3 + 10)) = ~csum_fold(sum);
@@ -122,8 +118,7 @@ static __always_inline void out_l3(struct scratch *s,
  * the carrier and send its copy. A function of its own: 6.1 allows 512 bytes
  * of stack for a chain of calls.
  */
-__noinline int out_send(struct __sk_buff *ctx, __u32 idx, __u32 from, __u32 n,
-			__u32 how)
+__noinline int out_send(struct __sk_buff *ctx, __u32 idx, __u32 from, __u32 n, __u32 how)
 {
 	struct colo_frame *fr = frame_at(idx);
 	struct colo_session *ses = session_get();
@@ -148,11 +143,9 @@ __noinline int out_send(struct __sk_buff *ctx, __u32 idx, __u32 from, __u32 n,
 	if (n && pool_store(ctx, fr->hdr_len, fr->data_off + from, n))
 		return -1;
 	if (fr->vlan_proto)
-		bpf_skb_vlan_push(ctx, fr->vlan_proto,
-				  bpf_ntohs(fr->vlan_tci));
+		bpf_skb_vlan_push(ctx, fr->vlan_proto, bpf_ntohs(fr->vlan_tci));
 	if (how & HOW_LINK)
-		return link_send_copy(ctx, COLO_LINK_OUTPUT, ses->epoch,
-				      how >> HOW_IFINDEX);
+		return link_send_copy(ctx, COLO_LINK_OUTPUT, ses->epoch, how >> HOW_IFINDEX);
 	return ctx_send_copy(ctx, how >> HOW_IFINDEX);
 }
 
@@ -203,8 +196,7 @@ __noinline int segment_csum(__u32 idx, __u32 at, __u32 n, __u32 how)
 		if (n)
 			sum = pool_csum(fr->data_off + at, n, sum);
 	}
-	*(__be16 *)(s->out + in_hdr(l4 + 16)) =
-		partial ? csum_fold(sum) : ~csum_fold(sum);
+	*(__be16 *)(s->out + in_hdr(l4 + 16)) = partial ? csum_fold(sum) : ~csum_fold(sum);
 	return 0;
 }
 
@@ -212,8 +204,7 @@ __noinline int segment_csum(__u32 idx, __u32 at, __u32 n, __u32 how)
  * The units [from, to) of a held TCP frame, cut at its gso_size. SYN and RST
  * leave with all of their frame.
  */
-__noinline int emit_range(struct __sk_buff *ctx, __u32 idx, __u32 from,
-			  __u32 to, __u32 how)
+__noinline int emit_range(struct __sk_buff *ctx, __u32 idx, __u32 from, __u32 to, __u32 how)
 {
 	struct colo_frame *fr = frame_at(idx);
 	__u32 syn, at, upto, n, seg, whole, last;
@@ -238,8 +229,7 @@ __noinline int emit_range(struct __sk_buff *ctx, __u32 idx, __u32 from,
 		if (n > seg)
 			n = seg;
 		last = whole && at + n == upto ? HOW_LAST : 0;
-		if (segment_headers(idx, at, n, how | last) ||
-		    segment_csum(idx, at, n, how))
+		if (segment_headers(idx, at, n, how | last) || segment_csum(idx, at, n, how))
 			return -1;
 		ret = out_send(ctx, idx, at, n, how);
 		if (ret)
@@ -298,8 +288,7 @@ __noinline int hdr_replace(struct __sk_buff *ctx)
 	p = &s->pkt;
 	l4 = p->l4_off;
 	hdr_len = p->hdr_len;
-	*(__be16 *)(s->out + in_hdr(l4 + 16)) =
-		*(__be16 *)(p->hdr + in_hdr(l4 + 16));
+	*(__be16 *)(s->out + in_hdr(l4 + 16)) = *(__be16 *)(p->hdr + in_hdr(l4 + 16));
 	n = hdr_len - l4;
 	asm volatile("" : "+r"(n));
 	n &= 60;

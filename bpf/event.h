@@ -7,18 +7,17 @@
 
 #include "maps.h"
 
-#define COUNT_N(field, n) do {					\
-	struct colo_counters *_c = ZERO_KEY(counters);		\
-	if (_c)							\
-		_c->field += (n);				\
-} while (0)
+#define COUNT_N(field, n)                                      \
+	do {                                                   \
+		struct colo_counters *_c = ZERO_KEY(counters); \
+		if (_c)                                        \
+			_c->field += (n);                      \
+	} while (0)
 
-#define COUNT(field)	COUNT_N(field, 1)
+#define COUNT(field) COUNT_N(field, 1)
 
-static __always_inline void event_send(enum colo_event_type type,
-				       enum colo_reason reason, __u64 epoch,
-				       const struct colo_flow_key *key,
-				       __u32 seq)
+static __always_inline void event_send(enum colo_event_type type, enum colo_reason reason,
+				       __u64 epoch, const struct colo_flow_key *key, __u32 seq)
 {
 	struct colo_event *event;
 
@@ -44,17 +43,39 @@ static __always_inline void request_count(__u32 reason)
 	if (!c)
 		return;
 	switch (reason) {
-	case COLO_REASON_PAYLOAD:	c->req_payload++; break;
-	case COLO_REASON_LENGTH:	c->req_length++; break;
-	case COLO_REASON_FLAGS:		c->req_flags++; break;
-	case COLO_REASON_TIMEOUT:	c->req_timeout++; break;
-	case COLO_REASON_QUEUE_FULL:	c->req_queue_full++; break;
-	case COLO_REASON_FLOW_FULL:	c->req_flow_full++; break;
-	case COLO_REASON_POOL_FULL:	c->req_pool_full++; break;
-	case COLO_REASON_LINK_GAP:	c->req_link_gap++; break;
-	case COLO_REASON_MALFORMED:	c->req_malformed++; break;
-	case COLO_REASON_UNTRANSLATABLE: c->req_untranslatable++; break;
-	case COLO_REASON_OPERATOR:	c->req_operator++; break;
+	case COLO_REASON_PAYLOAD:
+		c->req_payload++;
+		break;
+	case COLO_REASON_LENGTH:
+		c->req_length++;
+		break;
+	case COLO_REASON_FLAGS:
+		c->req_flags++;
+		break;
+	case COLO_REASON_TIMEOUT:
+		c->req_timeout++;
+		break;
+	case COLO_REASON_QUEUE_FULL:
+		c->req_queue_full++;
+		break;
+	case COLO_REASON_FLOW_FULL:
+		c->req_flow_full++;
+		break;
+	case COLO_REASON_POOL_FULL:
+		c->req_pool_full++;
+		break;
+	case COLO_REASON_LINK_GAP:
+		c->req_link_gap++;
+		break;
+	case COLO_REASON_MALFORMED:
+		c->req_malformed++;
+		break;
+	case COLO_REASON_UNTRANSLATABLE:
+		c->req_untranslatable++;
+		break;
+	case COLO_REASON_OPERATOR:
+		c->req_operator++;
+		break;
 	}
 }
 

@@ -7,7 +7,7 @@
 
 #include "lock.h"
 
-#define LOOKUP_TRIES	4
+#define LOOKUP_TRIES 4
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -17,8 +17,7 @@ struct {
 	__type(value, struct colo_flow);
 } flows SEC(".maps");
 
-static __always_inline void flow_template(struct colo_flow *f,
-					  const struct colo_flow_key *key,
+static __always_inline void flow_template(struct colo_flow *f, const struct colo_flow_key *key,
 					  __u64 epoch)
 {
 	__builtin_memset(f, 0, sizeof(*f));
@@ -32,8 +31,7 @@ static __always_inline void flow_template(struct colo_flow *f,
 }
 
 /* The flow of the key, made if it is new; NULL if the table is full. */
-static __always_inline struct colo_flow *flow_get(struct scratch *s,
-						  __u64 epoch)
+static __always_inline struct colo_flow *flow_get(struct scratch *s, __u64 epoch)
 {
 	const struct colo_flow_key *key = &s->pkt.key;
 	struct colo_flow *f;

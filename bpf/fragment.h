@@ -10,17 +10,17 @@
 
 #include "hold.h"
 
-#define BINDINGS_MAX	8192	/* packets in fragments, of one epoch */
+#define BINDINGS_MAX 8192 /* packets in fragments, of one epoch */
 
 struct fragment_id {
 	struct colo_flow_key key;
 	__u32 id;
-	__u32 state;		/* COLO_FRAME_P or COLO_FRAME_S: whose id */
+	__u32 state; /* COLO_FRAME_P or COLO_FRAME_S: whose id */
 };
 
 struct fragment_binding {
-	__u64 bound_ns;		/* of this epoch, if not before session.commit_ns */
-	__u32 other;		/* the id of the other side's packet */
+	__u64 bound_ns; /* of this epoch, if not before session.commit_ns */
+	__u32 other;    /* the id of the other side's packet */
 	__u32 reserved;
 };
 
@@ -55,7 +55,7 @@ __noinline int fragment_elsewhere(__u32 idx, __u32 other)
 __noinline int fragment_bind(__u32 idx, __u32 other)
 {
 	struct colo_frame *fr = frame_at(idx);
-	struct fragment_binding b = { .other = other };
+	struct fragment_binding b = {.other = other};
 	struct fragment_id id;
 
 	if (!fr)

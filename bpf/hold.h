@@ -9,15 +9,15 @@
 #include "event.h"
 #include "parse.h"
 
-#define CHUNK	4096	/* bytes that are copied at a time */
+#define CHUNK 4096 /* bytes that are copied at a time */
 
 static __always_inline struct colo_frame *frame_at(__u32 idx)
 {
 	return bpf_map_lookup_elem(&frames, &idx);
 }
 
-#define POOL_SHIFT	16
-#define POOL_BYTE(off)	((off) & (COLO_BIG_SIZE - 1))
+#define POOL_SHIFT     16
+#define POOL_BYTE(off) ((off) & (COLO_BIG_SIZE - 1))
 
 /* The entry of the pool that an offset lies in. */
 static __always_inline __u8 *pool_entry(__u32 off)
@@ -87,8 +87,7 @@ __noinline int pool_load(struct __sk_buff *ctx, __u32 from, __u32 to, __u32 len)
 }
 
 /* Copy len bytes of the pool into the packet. */
-__noinline int pool_store(struct __sk_buff *ctx, __u32 to, __u32 from,
-			  __u32 len)
+__noinline int pool_store(struct __sk_buff *ctx, __u32 to, __u32 from, __u32 len)
 {
 	__u8 *at;
 	int i;
@@ -127,8 +126,7 @@ __noinline int frame_give(__u32 idx)
 	return 0;
 }
 
-static __always_inline void frame_fill(struct colo_frame *fr,
-				       const struct packet *p)
+static __always_inline void frame_fill(struct colo_frame *fr, const struct packet *p)
 {
 	fr->next = COLO_NONE;
 	fr->prev = COLO_NONE;
@@ -171,8 +169,7 @@ __noinline __u32 frame_take(struct __sk_buff *ctx, __u32 state, __u64 epoch)
 	fr->data_off = COLO_NONE;
 	if (s->pkt.data_len) {
 		off = block_take(s->pkt.data_len);
-		if (off == COLO_NONE ||
-		    pool_load(ctx, s->pkt.data_off, off, s->pkt.data_len)) {
+		if (off == COLO_NONE || pool_load(ctx, s->pkt.data_off, off, s->pkt.data_len)) {
 			fr->data_off = off;
 			frame_give(idx);
 			return COLO_NONE;
@@ -193,8 +190,7 @@ static __always_inline void queue_init(struct colo_queue *q)
 }
 
 /* Insert behind the record `after`, COLO_NONE: at the head. */
-static __always_inline void queue_insert(struct colo_queue *q, __u32 idx,
-					 __u32 after)
+static __always_inline void queue_insert(struct colo_queue *q, __u32 idx, __u32 after)
 {
 	struct colo_frame *fr = frame_at(idx), *a, *b;
 	__u32 before = q->head;
@@ -243,8 +239,7 @@ static __always_inline void queue_remove(struct colo_queue *q, __u32 idx)
 }
 
 /* All of `from` behind `to`; the order within each stays. */
-static __always_inline void queue_join(struct colo_queue *to,
-				       struct colo_queue *from)
+static __always_inline void queue_join(struct colo_queue *to, struct colo_queue *from)
 {
 	struct colo_frame *tail = frame_at(to->tail);
 	struct colo_frame *head = frame_at(from->head);

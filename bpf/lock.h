@@ -12,7 +12,7 @@
 
 #include "event.h"
 
-#define LOCK_SPINS	(1 << 17)
+#define LOCK_SPINS (1 << 17)
 
 struct lock_wait {
 	__u32 *lock;
@@ -31,7 +31,7 @@ static long lock_try(__u32 step __unused, void *arg)
 
 static __always_inline int word_lock(__u32 *lock)
 {
-	struct lock_wait w = { .lock = lock };
+	struct lock_wait w = {.lock = lock};
 
 	if (!__sync_val_compare_and_swap(lock, 0, 1))
 		return 1;

@@ -14,26 +14,26 @@
 #include <colo/abi.h>
 #include <colo/link.h>
 
-#define __unused	__attribute__((unused))
+#define __unused    __attribute__((unused))
 
-#define HDR_SCRATCH	320	/* so that any offset below 256 can be read */
+#define HDR_SCRATCH 320 /* so that any offset below 256 can be read */
 
 /* What the parser found; offsets from the MAC header. */
 struct packet {
 	struct colo_flow_key key;
 	__u32 len;
-	__u32 class;		/* enum colo_class */
-	__u32 flags;		/* enum colo_frame_flag */
+	__u32 class; /* enum colo_class */
+	__u32 flags; /* enum colo_frame_flag */
 	__u32 seq;
 	__u32 end;
 	__u32 ack;
-	__u32 data_off;		/* payload of TCP, else all behind L3's header */
+	__u32 data_off; /* payload of TCP, else all behind L3's header */
 	__u32 data_len;
 	__u16 window;
 	__u16 urg_ptr;
 	__u16 l3_off;
 	__u16 l4_off;
-	__u16 hdr_len;		/* = data_off, at most COLO_HDR_MAX */
+	__u16 hdr_len; /* = data_off, at most COLO_HDR_MAX */
 	__u16 gso_size;
 	__be16 vlan_tci;
 	__be16 vlan_proto;
@@ -42,10 +42,10 @@ struct packet {
 
 struct scratch {
 	struct packet pkt;
-	__u8 out[HDR_SCRATCH];	/* headers of a frame that is being made */
+	__u8 out[HDR_SCRATCH]; /* headers of a frame that is being made */
 	__u8 pseudo[40];
-	struct colo_flow flow;		/* value of a new flow */
-	struct colo_rewrite rewrite;	/* likewise on a secondary */
+	struct colo_flow flow;       /* value of a new flow */
+	struct colo_rewrite rewrite; /* likewise on a secondary */
 };
 
 struct {
@@ -146,8 +146,11 @@ static __always_inline __u32 in_hdr(__u32 off)
 	return off & 255;
 }
 
-#define ZERO_KEY(map) \
-	({ __u32 _zero = 0; bpf_map_lookup_elem(&(map), &_zero); })
+#define ZERO_KEY(map)                                \
+	({                                           \
+		__u32 _zero = 0;                     \
+		bpf_map_lookup_elem(&(map), &_zero); \
+	})
 
 static __always_inline struct scratch *scratch_get(void)
 {

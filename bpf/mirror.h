@@ -9,13 +9,12 @@
 #include "ctx.h"
 
 /* A copy of the packet over the link; the packet is as before afterwards. */
-static __always_inline int link_send_copy(struct __sk_buff *ctx, __u32 kind,
-					  __u64 epoch, __u32 ifindex)
+static __always_inline int link_send_copy(struct __sk_buff *ctx, __u32 kind, __u64 epoch,
+					  __u32 ifindex)
 {
 	int ret;
 
-	if (bpf_skb_vlan_push(ctx, bpf_htons(COLO_LINK_PROTO),
-			      colo_link_vid(kind, epoch)))
+	if (bpf_skb_vlan_push(ctx, bpf_htons(COLO_LINK_PROTO), colo_link_vid(kind, epoch)))
 		return -1;
 	ret = bpf_clone_redirect(ctx, ifindex, 0);
 	if (bpf_skb_vlan_pop(ctx))
@@ -26,11 +25,10 @@ static __always_inline int link_send_copy(struct __sk_buff *ctx, __u32 kind,
 }
 
 /* The packet itself over the link. */
-static __always_inline int link_send(struct __sk_buff *ctx, __u32 kind,
-				     __u64 epoch, __u32 ifindex)
+static __always_inline int link_send(struct __sk_buff *ctx, __u32 kind, __u64 epoch,
+				     __u32 ifindex)
 {
-	if (bpf_skb_vlan_push(ctx, bpf_htons(COLO_LINK_PROTO),
-			      colo_link_vid(kind, epoch))) {
+	if (bpf_skb_vlan_push(ctx, bpf_htons(COLO_LINK_PROTO), colo_link_vid(kind, epoch))) {
 		COUNT(link_failed);
 		return CTX_DROP;
 	}
@@ -41,13 +39,11 @@ static __always_inline int link_send(struct __sk_buff *ctx, __u32 kind,
  * What kind of frame came over the link, from its tag; COLO_LINK_NONE: not
  * ours, it belongs to the host's stack. *ahead: how many epochs it is ahead.
  */
-static __always_inline __u32 link_receive(struct __sk_buff *ctx, __u64 epoch,
-					  int *ahead)
+static __always_inline __u32 link_receive(struct __sk_buff *ctx, __u64 epoch, int *ahead)
 {
 	__u32 tci, kind;
 
-	if (!ctx->vlan_present ||
-	    ctx->vlan_proto != bpf_htons(COLO_LINK_PROTO))
+	if (!ctx->vlan_present || ctx->vlan_proto != bpf_htons(COLO_LINK_PROTO))
 		return COLO_LINK_NONE;
 	tci = ctx->vlan_tci & 0xfff;
 	kind = colo_link_kind(tci);

@@ -7,15 +7,15 @@
 
 #include "hold.h"
 
-#define TCP_LEN		20
-#define TCPOPT_END	0
-#define TCPOPT_NOP	1
-#define TCPOPT_MSS	2
-#define TCPOPT_WSCALE	3
-#define TCPOPT_SACKOK	4
-#define TCPOPT_SACK	5
-#define TCPOPT_TS	8
-#define TCPOPT_MAX	40	/* bytes of options */
+#define TCP_LEN       20
+#define TCPOPT_END    0
+#define TCPOPT_NOP    1
+#define TCPOPT_MSS    2
+#define TCPOPT_WSCALE 3
+#define TCPOPT_SACKOK 4
+#define TCPOPT_SACK   5
+#define TCPOPT_TS     8
+#define TCPOPT_MAX    40 /* bytes of options */
 
 struct options {
 	struct scratch *s;
@@ -23,10 +23,10 @@ struct options {
 	__u32 end;
 	__u32 mss;
 	__u32 wscale;
-	__u32 kinds;		/* bit n: option n is there */
-	__u32 ts;		/* offset of TSval, 0: none */
-	__u32 sack;		/* offset of the first edge, 0: none */
-	__u32 sack_len;		/* bytes of edges */
+	__u32 kinds;    /* bit n: option n is there */
+	__u32 ts;       /* offset of TSval, 0: none */
+	__u32 sack;     /* offset of the first edge, 0: none */
+	__u32 sack_len; /* bytes of edges */
 };
 
 /* One option; 1 at the end of the list. */
@@ -64,8 +64,8 @@ static long option_step(__u32 step __unused, void *arg)
 }
 
 /* The options of a TCP header at l4 in scratch.out that ends at `end`. */
-static __always_inline void options_scan(struct options *o, struct scratch *s,
-					 __u32 l4, __u32 end)
+static __always_inline void options_scan(struct options *o, struct scratch *s, __u32 l4,
+					 __u32 end)
 {
 	__builtin_memset(o, 0, sizeof(*o));
 	o->s = s;
@@ -75,8 +75,8 @@ static __always_inline void options_scan(struct options *o, struct scratch *s,
 		bpf_loop(TCPOPT_MAX, option_step, o, 0);
 }
 
-#define SYN_KINDS	(1U << TCPOPT_MSS | 1U << TCPOPT_WSCALE | \
-			 1U << TCPOPT_SACKOK | 1U << TCPOPT_TS)
+#define SYN_KINDS \
+	(1U << TCPOPT_MSS | 1U << TCPOPT_WSCALE | 1U << TCPOPT_SACKOK | 1U << TCPOPT_TS)
 
 /*
  * What of a SYN's options must agree: MSS, window scale, SACK permitted,

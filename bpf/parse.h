@@ -8,31 +8,31 @@
 
 #include "ctx.h"
 
-#define ETHERTYPE_IP	0x0800
-#define ETHERTYPE_ARP	0x0806
-#define ETHERTYPE_RARP	0x8035
-#define ETHERTYPE_VLAN	0x8100
-#define ETHERTYPE_IPV6	0x86dd
-#define ETHERTYPE_QINQ	0x88a8
-#define ETHERTYPE_LLDP	0x88cc
+#define ETHERTYPE_IP    0x0800
+#define ETHERTYPE_ARP   0x0806
+#define ETHERTYPE_RARP  0x8035
+#define ETHERTYPE_VLAN  0x8100
+#define ETHERTYPE_IPV6  0x86dd
+#define ETHERTYPE_QINQ  0x88a8
+#define ETHERTYPE_LLDP  0x88cc
 
-#define PROTO_HOPOPTS	0
-#define PROTO_ICMP	1
-#define PROTO_IGMP	2
-#define PROTO_TCP	6
-#define PROTO_UDP	17
-#define PROTO_ROUTING	43
-#define PROTO_FRAGMENT	44
-#define PROTO_ICMPV6	58
-#define PROTO_DSTOPTS	60
+#define PROTO_HOPOPTS   0
+#define PROTO_ICMP      1
+#define PROTO_IGMP      2
+#define PROTO_TCP       6
+#define PROTO_UDP       17
+#define PROTO_ROUTING   43
+#define PROTO_FRAGMENT  44
+#define PROTO_ICMPV6    58
+#define PROTO_DSTOPTS   60
 
-#define ETH_LEN		14
-#define IPV6_LEN	40
-#define EXT_HEADERS_MAX	6
+#define ETH_LEN         14
+#define IPV6_LEN        40
+#define EXT_HEADERS_MAX 6
 
 enum parse_direction {
-	FROM_GUEST,	/* source is the guest */
-	FROM_CLIENT,	/* destination is the guest */
+	FROM_GUEST,  /* source is the guest */
+	FROM_CLIENT, /* destination is the guest */
 };
 
 enum parse_result {
@@ -56,8 +56,8 @@ static __always_inline __u32 hdr32(const struct packet *p, __u32 off)
 }
 
 /* The addresses at src and dst, n bytes each, seen from the guest. */
-static __always_inline void parse_addrs(struct packet *p, __u32 src, __u32 dst,
-					int n, enum parse_direction dir)
+static __always_inline void parse_addrs(struct packet *p, __u32 src, __u32 dst, int n,
+					enum parse_direction dir)
 {
 	__u32 mine = dir == FROM_GUEST ? src : dst;
 	__u32 other = dir == FROM_GUEST ? dst : src;
@@ -70,8 +70,7 @@ static __always_inline void parse_addrs(struct packet *p, __u32 src, __u32 dst,
 	}
 }
 
-static __always_inline void parse_ports(struct packet *p,
-					enum parse_direction dir)
+static __always_inline void parse_ports(struct packet *p, enum parse_direction dir)
 {
 	__be16 src = bpf_htons(hdr16(p, p->l4_off));
 	__be16 dst = bpf_htons(hdr16(p, p->l4_off + 2));
@@ -80,8 +79,7 @@ static __always_inline void parse_ports(struct packet *p,
 	p->key.dport = dir == FROM_GUEST ? dst : src;
 }
 
-static __always_inline int parse_tcp(struct packet *p, __u32 l4_len,
-				     enum parse_direction dir)
+static __always_inline int parse_tcp(struct packet *p, __u32 l4_len, enum parse_direction dir)
 {
 	__u32 l4 = p->l4_off, hlen;
 	__u8 fl;
@@ -110,7 +108,7 @@ static __always_inline int parse_tcp(struct packet *p, __u32 l4_len,
 	p->flags |= fl & 0x20 ? COLO_FR_URG : 0;
 	p->end = p->seq + p->data_len + !!(fl & 0x01) + !!(fl & 0x02);
 	if (fl & 0x04)
-		p->end = p->seq;	/* data of an RST is no part of the stream */
+		p->end = p->seq; /* data of an RST is no part of the stream */
 	return PARSE_OK;
 }
 
@@ -161,8 +159,7 @@ static __always_inline int parse_l4(struct packet *p, __u32 proto, __u32 l4_len,
 }
 
 /* `place` is offset and more-fragments as in the header: 0 is a whole packet. */
-static __always_inline void parse_fragment(struct packet *p, __u32 place,
-					   __u32 id)
+static __always_inline void parse_fragment(struct packet *p, __u32 place, __u32 id)
 {
 	p->key.fragment = place != 0;
 	p->seq = place;
@@ -170,8 +167,7 @@ static __always_inline void parse_fragment(struct packet *p, __u32 place,
 	p->ack = id;
 }
 
-static __always_inline int parse_ipv4(struct packet *p,
-				      enum parse_direction dir)
+static __always_inline int parse_ipv4(struct packet *p, enum parse_direction dir)
 {
 	__u32 l3 = p->l3_off, ihl, total;
 
@@ -187,8 +183,7 @@ static __always_inline int parse_ipv4(struct packet *p,
 	return parse_l4(p, hdr8(p, l3 + 9), total - ihl, dir);
 }
 
-static __always_inline int parse_ipv6(struct packet *p,
-				      enum parse_direction dir)
+static __always_inline int parse_ipv6(struct packet *p, enum parse_direction dir)
 {
 	__u32 l3 = p->l3_off, off = l3 + IPV6_LEN, proto, total, len;
 	int i;
@@ -206,8 +201,7 @@ static __always_inline int parse_ipv6(struct packet *p,
 			break;
 		len = 8;
 		if (proto == PROTO_FRAGMENT)
-			parse_fragment(p, hdr16(p, off + 2) & 0xfff9,
-				       hdr32(p, off + 4));
+			parse_fragment(p, hdr16(p, off + 2) & 0xfff9, hdr32(p, off + 4));
 		else
 			len = (hdr8(p, off + 1) + 1) * 8;
 		proto = hdr8(p, off);
@@ -224,8 +218,7 @@ static __always_inline int parse_ipv6(struct packet *p,
 }
 
 /* Frames that are no IP: the key is the MACs, all behind the header counts. */
-static __always_inline void parse_other(struct packet *p, __u32 type,
-					enum parse_direction dir)
+static __always_inline void parse_other(struct packet *p, __u32 type, enum parse_direction dir)
 {
 	parse_addrs(p, 6, 0, 6, dir);
 	p->class = COLO_CLASS_ETH_OTHER;
@@ -233,8 +226,7 @@ static __always_inline void parse_other(struct packet *p, __u32 type,
 		p->class = COLO_CLASS_ARP;
 	else if (type == ETHERTYPE_LLDP)
 		p->class = COLO_CLASS_LLDP;
-	else if (type < 1536 && hdr32(p, 0) == 0x0180c200 &&
-		 hdr16(p, 4) == 0)
+	else if (type < 1536 && hdr32(p, 0) == 0x0180c200 && hdr16(p, 4) == 0)
 		p->class = COLO_CLASS_STP;
 	p->l4_off = p->l3_off;
 	p->hdr_len = p->l3_off;
@@ -247,8 +239,7 @@ static __always_inline void parse_other(struct packet *p, __u32 type,
  * What cannot be followed keeps the key of a non-IP frame with the ethertype
  * 0: it is held whole, and only a commit lets it go.
  */
-static __always_inline void parse_failed_packet(struct packet *p,
-						enum parse_direction dir)
+static __always_inline void parse_failed_packet(struct packet *p, enum parse_direction dir)
 {
 	__builtin_memset(&p->key, 0, sizeof(p->key));
 	p->l3_off = ETH_LEN;
@@ -274,8 +265,7 @@ static __always_inline __u32 parse_tags(struct __sk_buff *ctx, struct packet *p)
 		if (type != ETHERTYPE_VLAN && type != ETHERTYPE_QINQ)
 			break;
 		if (n < 2)
-			p->key.vlan[n & 1] = bpf_htons(hdr16(p, off + 2)) &
-					     bpf_htons(0x0fff);
+			p->key.vlan[n & 1] = bpf_htons(hdr16(p, off + 2)) & bpf_htons(0x0fff);
 		n++;
 		off += 4;
 		type = hdr16(p, off);

@@ -18,18 +18,15 @@
 char _license[] SEC("license") = "GPL";
 
 /* What could not be held is dropped: the guest sends it again, or it is lost. */
-static __always_inline int unheld(const struct colo_flow_key *key, __u32 reason,
-				  __u32 seq)
+static __always_inline int unheld(const struct colo_flow_key *key, __u32 reason, __u32 seq)
 {
 	COUNT(p_unheld);
 	request(reason, key, seq);
 	return CTX_DROP;
 }
 
-static __always_inline void release_init(struct release *r,
-					 struct __sk_buff *ctx,
-					 struct colo_flow *f, __u32 ifindex,
-					 __u32 l4_off)
+static __always_inline void release_init(struct release *r, struct __sk_buff *ctx,
+					 struct colo_flow *f, __u32 ifindex, __u32 l4_off)
 {
 	r->ctx = ctx;
 	r->flow = f;
@@ -46,8 +43,7 @@ static __always_inline void release_init(struct release *r,
  * is none to be had. An element that was recycled between look-up and lock is
  * recognised by its key.
  */
-static __always_inline struct colo_flow *flow_get_locked(struct scratch *s,
-							 __u64 epoch)
+static __always_inline struct colo_flow *flow_get_locked(struct scratch *s, __u64 epoch)
 {
 	struct colo_flow *f;
 	int i;
@@ -97,8 +93,7 @@ static __always_inline int flow_is_current(struct colo_flow *f, __u64 epoch)
  * Hold P's packet in a queue of its flow. Returns its record or COLO_NONE,
  * then it is counted and asked for.
  */
-static __always_inline __u32 hold(struct __sk_buff *ctx, struct colo_flow *f,
-				  __u32 seq)
+static __always_inline __u32 hold(struct __sk_buff *ctx, struct colo_flow *f, __u32 seq)
 {
 	struct colo_config *c = config_get();
 	__u32 idx;
@@ -114,8 +109,7 @@ static __always_inline __u32 hold(struct __sk_buff *ctx, struct colo_flow *f,
 }
 
 /* A P frame that only a commit can let go. */
-static __always_inline int p_to_commit(struct __sk_buff *ctx,
-				       struct colo_flow *f, __u32 reason)
+static __always_inline int p_to_commit(struct __sk_buff *ctx, struct colo_flow *f, __u32 reason)
 {
 	__u32 idx = hold(ctx, f, 0);
 
@@ -135,13 +129,11 @@ static __always_inline void tell_isn(struct __sk_buff *ctx, __u64 epoch)
 {
 	struct colo_config *c = config_get();
 
-	if (c && !link_send_copy(ctx, COLO_LINK_CONTROL, epoch,
-				 c->link_ifindex))
+	if (c && !link_send_copy(ctx, COLO_LINK_CONTROL, epoch, c->link_ifindex))
 		COUNT(control_sent);
 }
 
-static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r,
-				    struct packet *p)
+static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, struct packet *p)
 {
 	struct colo_flow *f = r->flow;
 	int covered, fresh, ret;
@@ -151,8 +143,7 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r,
 	if (p->flags & COLO_FR_SYN)
 		tell_isn(ctx, f->epoch);
 	covered = ack_covered(f, p->flags, p->ack);
-	fresh = p->flags & COLO_FR_RST ||
-		(p->seq != p->end && !vouched_for(f, p->seq, p->end));
+	fresh = p->flags & COLO_FR_RST || (p->seq != p->end && !vouched_for(f, p->seq, p->end));
 	if (!fresh && covered) {
 		COUNT(p_covered);
 		ret = ctx_send_copy(ctx, r->ifindex);
@@ -182,7 +173,7 @@ static __always_inline int p_datagram(struct __sk_buff *ctx, struct release *r,
 {
 	__u32 idx;
 
-	if (p->gso_size)	/* several datagrams in one: cannot be cut here */
+	if (p->gso_size) /* several datagrams in one: cannot be cut here */
 		return unheld(&r->flow->key, COLO_REASON_UNTRANSLATABLE, 0);
 	idx = hold(ctx, r->flow, 0);
 	if (idx == COLO_NONE)
@@ -195,8 +186,7 @@ static __always_inline int p_datagram(struct __sk_buff *ctx, struct release *r,
 }
 
 static __always_inline int p_frame(struct __sk_buff *ctx, struct scratch *s,
-				   struct colo_session *ses, __u32 port,
-				   int parsed)
+				   struct colo_session *ses, __u32 port, int parsed)
 {
 	struct packet *p = &s->pkt;
 	struct release r;
@@ -294,8 +284,8 @@ int port_in(struct __sk_buff *ctx)
 }
 
 /* S's packet is kept until P's comes. */
-static __always_inline __u32 s_keep(struct __sk_buff *ctx, struct colo_flow *f,
-				    __u64 epoch, __u32 seq)
+static __always_inline __u32 s_keep(struct __sk_buff *ctx, struct colo_flow *f, __u64 epoch,
+				    __u32 seq)
 {
 	struct colo_config *c = config_get();
 	__u32 reason = COLO_REASON_POOL_FULL, idx = COLO_NONE;
@@ -322,8 +312,7 @@ static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
 	if (p->flags & COLO_FR_SYN)
 		stream_s_syn(f, p->seq);
 	stream_note_s(f, p->flags, p->ack);
-	if (!(p->flags & COLO_FR_RST) &&
-	    (p->seq == p->end || vouched_for(f, p->seq, p->end))) {
+	if (!(p->flags & COLO_FR_RST) && (p->seq == p->end || vouched_for(f, p->seq, p->end))) {
 		COUNT(s_inside);
 		release_stream(r);
 		return;
@@ -339,8 +328,7 @@ static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
 		COUNT(s_waited);
 }
 
-static __always_inline void s_datagram(struct __sk_buff *ctx,
-				       struct release *r)
+static __always_inline void s_datagram(struct __sk_buff *ctx, struct release *r)
 {
 	__u32 idx = s_keep(ctx, r->flow, r->flow->epoch, 0);
 
@@ -349,8 +337,7 @@ static __always_inline void s_datagram(struct __sk_buff *ctx,
 }
 
 /* S's frame of an epoch that is not yet open here. */
-static __always_inline void s_early(struct __sk_buff *ctx, struct colo_flow *f,
-				    __u64 epoch)
+static __always_inline void s_early(struct __sk_buff *ctx, struct colo_flow *f, __u64 epoch)
 {
 	__u32 idx = s_keep(ctx, f, epoch, 0);
 
@@ -361,8 +348,7 @@ static __always_inline void s_early(struct __sk_buff *ctx, struct colo_flow *f,
 }
 
 static __always_inline void s_frame(struct __sk_buff *ctx, struct scratch *s,
-				    struct colo_session *ses, __u32 port,
-				    __u64 epoch)
+				    struct colo_session *ses, __u32 port, __u64 epoch)
 {
 	struct packet *p = &s->pkt;
 	struct release r;
@@ -379,7 +365,7 @@ static __always_inline void s_frame(struct __sk_buff *ctx, struct scratch *s,
 	if (epoch > ses->epoch || !flow_is_current(f, ses->epoch))
 		s_early(ctx, f, epoch);
 	else if (epoch < f->epoch)
-		COUNT(s_old_epoch);	/* a commit came in between */
+		COUNT(s_old_epoch); /* a commit came in between */
 	else if (p->flags & COLO_FR_TCP)
 		s_stream(ctx, &r, s);
 	else
@@ -387,9 +373,8 @@ static __always_inline void s_frame(struct __sk_buff *ctx, struct scratch *s,
 	word_unlock(&f->lock);
 }
 
-static __always_inline int s_received(struct __sk_buff *ctx,
-				      struct colo_session *ses, __u32 port,
-				      int ahead)
+static __always_inline int s_received(struct __sk_buff *ctx, struct colo_session *ses,
+				      __u32 port, int ahead)
 {
 	struct scratch *s = scratch_get();
 
@@ -532,7 +517,7 @@ static long oldest_step(__u32 step __unused, void *arg)
 
 static __always_inline __u64 queue_oldest(const struct colo_queue *q)
 {
-	struct oldest o = { .at = q->head, .ns = ~0ULL };
+	struct oldest o = {.at = q->head, .ns = ~0ULL};
 
 	if (q->count)
 		bpf_loop(WALK_MAX, oldest_step, &o, 0);
@@ -558,8 +543,8 @@ static __always_inline __u32 control_timeout(struct colo_flow *f)
 		datagram_mismatch(f);
 		return 0;
 	}
-	all = earlier(earlier(p, s), earlier(queue_oldest(&f->p_ackwait),
-					     queue_oldest(&f->p_commit)));
+	all = earlier(earlier(p, s),
+		      earlier(queue_oldest(&f->p_ackwait), queue_oldest(&f->p_commit)));
 	if (all != ~0ULL && all + c->compare_timeout_ms * 1000000ULL <= now)
 		request(COLO_REASON_TIMEOUT, &f->key, f->vouch_end);
 	return 0;
@@ -606,7 +591,7 @@ int control(struct __sk_buff *ctx)
 		return 0;
 	}
 	release_init(&r, ctx, f, c->port_ifindex, 0);
-	r.partial = 0;	/* a packet made by BPF_PROG_RUN is complete */
+	r.partial = 0; /* a packet made by BPF_PROG_RUN is complete */
 	switch (op.op) {
 	case COLO_CONTROL_RELEASE:
 		ret = control_release(&r);

@@ -9,8 +9,8 @@
 
 #include "rewrite.h"
 
-#define QUOTE_OFF	8	/* of the quoted packet, from the ICMP header */
-#define QUOTE_ACK_END	12	/* bytes of TCP up to the end of ack */
+#define QUOTE_OFF     8  /* of the quoted packet, from the ICMP header */
+#define QUOTE_ACK_END 12 /* bytes of TCP up to the end of ack */
 
 /* Does an ICMP header of this kind quote a packet? */
 static __always_inline int icmp_quotes(const struct packet *p)
@@ -18,8 +18,7 @@ static __always_inline int icmp_quotes(const struct packet *p)
 	__u8 type = hdr8(p, p->l4_off);
 
 	if (p->class == COLO_CLASS_ICMP)
-		return type == 3 || type == 4 || type == 5 || type == 11 ||
-		       type == 12;
+		return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
 	return p->class == COLO_CLASS_ICMP6 && type >= 1 && type <= 4;
 }
 
@@ -28,8 +27,7 @@ static __always_inline int icmp_quotes(const struct packet *p)
  * its offset, 0 if there is none. `dir`: who sent the error; the quoted packet
  * was sent by the other.
  */
-static __always_inline __u32 quote_find(struct scratch *s,
-					enum parse_direction dir)
+static __always_inline __u32 quote_find(struct scratch *s, enum parse_direction dir)
 {
 	struct colo_flow_key *key = &s->rewrite.key;
 	struct packet *p = &s->pkt;
@@ -43,8 +41,7 @@ static __always_inline __u32 quote_find(struct scratch *s,
 	key->vlan[1] = p->key.vlan[1];
 	key->proto = PROTO_TCP;
 	if (p->class == COLO_CLASS_ICMP) {
-		if (hdr8(p, ip + 9) != PROTO_TCP ||
-		    hdr16(p, ip + 6) & 0x1fff)
+		if (hdr8(p, ip + 9) != PROTO_TCP || hdr16(p, ip + 6) & 0x1fff)
 			return 0;
 		tcp = ip + (hdr8(p, ip) & 15) * 4;
 		src = ip + 12;
@@ -59,7 +56,7 @@ static __always_inline __u32 quote_find(struct scratch *s,
 	}
 	if (tcp + 8 > p->l4_off + p->data_len || tcp + 8 > COLO_HDR_MAX)
 		return 0;
-	if (dir == FROM_GUEST) {	/* the client's packet is quoted */
+	if (dir == FROM_GUEST) { /* the client's packet is quoted */
 		i = src;
 		src = dst;
 		dst = i;
@@ -77,9 +74,8 @@ static __always_inline __u32 quote_find(struct scratch *s,
 	return tcp;
 }
 
-static __always_inline int quote_replace(struct __sk_buff *ctx,
-					 const struct packet *p, __u32 off,
-					 __u32 add)
+static __always_inline int quote_replace(struct __sk_buff *ctx, const struct packet *p,
+					 __u32 off, __u32 add)
 {
 	__be32 old = bpf_htonl(hdr32(p, off));
 	__be32 new = bpf_htonl(hdr32(p, off) + add);
@@ -120,8 +116,7 @@ __noinline int quote_translate(struct __sk_buff *ctx, int direction)
 		return 0;
 	if (direction == FROM_CLIENT)
 		return quote_replace(ctx, p, tcp + 4, -delta) ? -1 : 1;
-	if (tcp + QUOTE_ACK_END > p->l4_off + p->data_len ||
-	    tcp + QUOTE_ACK_END > COLO_HDR_MAX)
+	if (tcp + QUOTE_ACK_END > p->l4_off + p->data_len || tcp + QUOTE_ACK_END > COLO_HDR_MAX)
 		return 0;
 	return quote_replace(ctx, p, tcp + 8, delta) ? -1 : 1;
 }

@@ -12,13 +12,12 @@
 
 #include "rewrite.h"
 
-#define KEPT_MAX	512		/* segments of a flow */
-#define REPEATS		3		/* acks that say that one is missing (RFC 5681) */
-#define AGAIN_NS	3000000ULL	/* one segment is not given more often */
+#define KEPT_MAX 512        /* segments of a flow */
+#define REPEATS  3          /* acks that say that one is missing (RFC 5681) */
+#define AGAIN_NS 3000000ULL /* one segment is not given more often */
 
 /* Keep a segment that goes to the guest; its header is in scratch.out. */
-static __always_inline void redeliver_keep(struct __sk_buff *ctx,
-					   struct scratch *s,
+static __always_inline void redeliver_keep(struct __sk_buff *ctx, struct scratch *s,
 					   struct colo_rewrite *f)
 {
 	struct colo_frame *fr;
@@ -55,8 +54,7 @@ static long acked_step(__u32 step __unused, void *arg)
 }
 
 /* Whether an ack of the guest in scratch.pkt says that a segment is missing. */
-static __always_inline int ack_shows_gap(struct scratch *s,
-					 struct colo_rewrite *f)
+static __always_inline int ack_shows_gap(struct scratch *s, struct colo_rewrite *f)
 {
 	struct packet *p = &s->pkt;
 	struct options o;
@@ -96,11 +94,10 @@ static __always_inline void recover_begin(struct colo_rewrite *f)
 }
 
 /* The guest acknowledges: what it has is forgotten. Returns as redeliver_due(). */
-static __always_inline __u32 redeliver_ack(struct scratch *s,
-					   struct colo_rewrite *f)
+static __always_inline __u32 redeliver_ack(struct scratch *s, struct colo_rewrite *f)
 {
 	struct packet *p = &s->pkt;
-	struct acked a = { .flow = f, .ack = p->ack };
+	struct acked a = {.flow = f, .ack = p->ack};
 	int gap;
 
 	if (!(p->flags & COLO_FR_ACK) || p->flags & (COLO_FR_SYN | COLO_FR_RST))
@@ -121,7 +118,7 @@ static __always_inline __u32 redeliver_ack(struct scratch *s,
 		if (!seq_lt(p->ack, f->recover))
 			f->flags &= ~COLO_RW_RECOVER;
 		else if (!f->g_ack_repeats)
-			gap = 1;	/* the next gap */
+			gap = 1; /* the next gap */
 	}
 	if (!gap)
 		return COLO_NONE;
@@ -131,19 +128,17 @@ static __always_inline __u32 redeliver_ack(struct scratch *s,
 }
 
 /* The client repeats what the guest has: it waits for an ack of what it has not. */
-static __always_inline __u32 redeliver_repeated(struct scratch *s,
-						struct colo_rewrite *f)
+static __always_inline __u32 redeliver_repeated(struct scratch *s, struct colo_rewrite *f)
 {
-	if (!(f->flags & COLO_RW_G_ACK) || !f->c_sent.count ||
-	    seq_lt(f->g_ack, s->pkt.end))
+	if (!(f->flags & COLO_RW_G_ACK) || !f->c_sent.count || seq_lt(f->g_ack, s->pkt.end))
 		return COLO_NONE;
 	recover_begin(f);
 	return redeliver_due(f);
 }
 
 /* Give it, with the packet as carrier, which is lost by that. */
-static __always_inline void redeliver(struct __sk_buff *ctx, struct scratch *s,
-				      __u32 idx, __u32 guest)
+static __always_inline void redeliver(struct __sk_buff *ctx, struct scratch *s, __u32 idx,
+				      __u32 guest)
 {
 	struct colo_frame *fr = frame_at(idx);
 	int how = carrier_how(ctx, s, guest);

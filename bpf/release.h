@@ -9,7 +9,7 @@
 #include "emit.h"
 #include "flow.h"
 
-#define RELEASE_MAX	64	/* frames a program run may release */
+#define RELEASE_MAX 64 /* frames a program run may release */
 
 enum frame_end {
 	END_MATCHED,
@@ -21,11 +21,11 @@ enum frame_end {
 struct release {
 	struct __sk_buff *ctx;
 	struct colo_flow *flow;
-	__u32 self;		/* the frame that the packet itself is, or COLO_NONE */
-	__u32 end;		/* enum frame_end */
+	__u32 self; /* the frame that the packet itself is, or COLO_NONE */
+	__u32 end;  /* enum frame_end */
 	__u32 ifindex;
-	__u32 l4_off;		/* of the packet, for a partial checksum */
-	int partial;		/* -1: not known yet */
+	__u32 l4_off; /* of the packet, for a partial checksum */
+	int partial;  /* -1: not known yet */
 	__u32 ended;
 };
 
@@ -46,10 +46,18 @@ static __always_inline void count_p_end(__u32 end)
 	if (!c)
 		return;
 	switch (end) {
-	case END_MATCHED:	c->p_matched++; break;
-	case END_COMMITTED:	c->p_committed++; break;
-	case END_FAILED_OVER:	c->p_failed_over++; break;
-	default:		c->p_discarded++; break;
+	case END_MATCHED:
+		c->p_matched++;
+		break;
+	case END_COMMITTED:
+		c->p_committed++;
+		break;
+	case END_FAILED_OVER:
+		c->p_failed_over++;
+		break;
+	default:
+		c->p_discarded++;
+		break;
 	}
 }
 
@@ -60,10 +68,18 @@ static __always_inline void count_s_end(__u32 end)
 	if (!c)
 		return;
 	switch (end) {
-	case END_MATCHED:	c->s_matched++; break;
-	case END_COMMITTED:	c->s_committed++; break;
-	case END_FAILED_OVER:	c->s_failed_over++; break;
-	default:		c->s_discarded++; break;
+	case END_MATCHED:
+		c->s_matched++;
+		break;
+	case END_COMMITTED:
+		c->s_committed++;
+		break;
+	case END_FAILED_OVER:
+		c->s_failed_over++;
+		break;
+	default:
+		c->s_discarded++;
+		break;
 	}
 }
 
@@ -80,8 +96,7 @@ static __always_inline void release_pending(struct colo_flow *f)
 }
 
 /* How the packet can carry a made frame; -1 if it cannot. */
-static __always_inline int release_how(struct release *r,
-				       const struct colo_frame *fr)
+static __always_inline int release_how(struct release *r, const struct colo_frame *fr)
 {
 	if (r->partial < 0)
 		r->partial = ctx_csum_is_partial(r->ctx, r->l4_off);
@@ -92,8 +107,7 @@ static __always_inline int release_how(struct release *r,
 
 /* The units [from, to) of a frame of P leave. Negative: they did not. */
 static __always_inline int release_units(struct release *r, __u32 idx,
-					 const struct colo_frame *fr,
-					 __u32 from, __u32 to)
+					 const struct colo_frame *fr, __u32 from, __u32 to)
 {
 	int how, ret;
 
@@ -107,7 +121,7 @@ static __always_inline int release_units(struct release *r, __u32 idx,
 			ret = emit_range(r->ctx, idx, from, to, how);
 		else
 			ret = datagram_headers(idx, how) ?:
-			      out_send(r->ctx, idx, 0, fr->data_len, how);
+				      out_send(r->ctx, idx, 0, fr->data_len, how);
 		if (ret < 0)
 			return ret;
 	}
@@ -117,8 +131,7 @@ static __always_inline int release_units(struct release *r, __u32 idx,
 }
 
 /* A frame of P has left whole, or is dropped for good. */
-static __always_inline void release_end(struct release *r,
-					struct colo_queue *q, __u32 idx)
+static __always_inline void release_end(struct release *r, struct colo_queue *q, __u32 idx)
 {
 	queue_remove(q, idx);
 	if (idx == r->self) {
@@ -133,8 +146,7 @@ static __always_inline void release_end(struct release *r,
 	r->ended++;
 }
 
-static __always_inline int ack_covered(const struct colo_flow *f, __u32 flags,
-				       __u32 ack)
+static __always_inline int ack_covered(const struct colo_flow *f, __u32 flags, __u32 ack)
 {
 	if (!(flags & COLO_FR_ACK))
 		return 1;
@@ -250,8 +262,7 @@ static long release_all_step(__u32 step __unused, void *arg)
 	fr = frame_at(idx);
 	if (!fr)
 		return 1;
-	if (r->end != END_DISCARDED &&
-	    release_units(r, idx, fr, fr->released, fr->end))
+	if (r->end != END_DISCARDED && release_units(r, idx, fr, fr->released, fr->end))
 		COUNT(port_failed);
 	if (q == &f->p_held && fr->flags & COLO_FR_MATCHED && f->p_matched_held)
 		f->p_matched_held--;
@@ -280,7 +291,7 @@ static long drop_step(__u32 step __unused, void *arg)
 /* Frames of S that wait are dropped. */
 static __always_inline void drop_waiting(struct colo_queue *q, __u32 end)
 {
-	struct drop d = { .queue = q, .end = end };
+	struct drop d = {.queue = q, .end = end};
 
 	if (q->count)
 		bpf_loop(1 << 16, drop_step, &d, 0);

@@ -15,10 +15,10 @@
 #include "lock.h"
 #include "options.h"
 
-#define CLIENT_WAIT_MAX	64	/* client segments of a flow that wait */
-#define DROP_MAX	1024	/* more than any queue of a flow has */
-#define SACK_EDGES_MAX	8
-#define LOOKUP_TRIES	4
+#define CLIENT_WAIT_MAX 64   /* client segments of a flow that wait */
+#define DROP_MAX        1024 /* more than any queue of a flow has */
+#define SACK_EDGES_MAX  8
+#define LOOKUP_TRIES    4
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -33,8 +33,7 @@ static __always_inline int seq_lt(__u32 a, __u32 b)
 	return (__s32)(a - b) < 0;
 }
 
-static __always_inline struct colo_rewrite *rewrite_find(
-	const struct colo_flow_key *key)
+static __always_inline struct colo_rewrite *rewrite_find(const struct colo_flow_key *key)
 {
 	struct colo_rewrite *f = bpf_map_lookup_elem(&flows, key);
 
@@ -47,8 +46,7 @@ static __always_inline struct colo_rewrite *rewrite_find(
 }
 
 /* The flow of scratch.pkt, made if it is new, locked; NULL: table full. */
-static __always_inline struct colo_rewrite *rewrite_get(struct scratch *s,
-							__u64 epoch)
+static __always_inline struct colo_rewrite *rewrite_get(struct scratch *s, __u64 epoch)
 {
 	const struct colo_flow_key *key = &s->pkt.key;
 	struct colo_rewrite *f = &s->rewrite;
@@ -105,16 +103,14 @@ static __always_inline void rewrite_reset(struct colo_rewrite *f, __u64 epoch)
 	if (f->epoch == epoch)
 		return;
 	rewrite_forget(f);
-	f->flags &= COLO_RW_ECHO | (f->p_epoch == epoch ?
-				    COLO_RW_P_ISN | COLO_RW_P_TS : 0);
+	f->flags &= COLO_RW_ECHO | (f->p_epoch == epoch ? COLO_RW_P_ISN | COLO_RW_P_TS : 0);
 	f->seq_delta = 0;
 	f->ts_delta = 0;
 	f->epoch = epoch;
 }
 
 /* The client begins a new life of the tuple, unless it repeats its SYN. */
-static __always_inline void rewrite_client_syn(struct colo_rewrite *f,
-					       __u32 isn)
+static __always_inline void rewrite_client_syn(struct colo_rewrite *f, __u32 isn)
 {
 	__u32 keep = 0;
 
@@ -146,8 +142,8 @@ static __always_inline __u32 get32(struct scratch *s, __u32 off)
 	return bpf_ntohl(*(__be32 *)(s->out + in_hdr(off)));
 }
 
-static __always_inline void options_of_out(struct options *o, struct scratch *s,
-					   __u32 l4, __u32 end)
+static __always_inline void options_of_out(struct options *o, struct scratch *s, __u32 l4,
+					   __u32 end)
 {
 	__u32 w0;
 
@@ -156,7 +152,7 @@ static __always_inline void options_of_out(struct options *o, struct scratch *s,
 		return;
 	w0 = get32(s, l4 + TCP_LEN);
 	if (w0 == 0x0101080a && end == l4 + TCP_LEN + 12)
-		o->ts = l4 + TCP_LEN + 4;	/* what Linux sends nearly always */
+		o->ts = l4 + TCP_LEN + 4; /* what Linux sends nearly always */
 	else
 		options_scan(o, s, l4, end);
 }
@@ -166,8 +162,7 @@ static __always_inline void options_of_out(struct options *o, struct scratch *s,
  * made. clamp: TSval must not fall below what the client has echoed, or its
  * PAWS would drop the segment.
  */
-static __always_inline void rewrite_out(struct scratch *s,
-					struct colo_rewrite *f, __u32 l4,
+static __always_inline void rewrite_out(struct scratch *s, struct colo_rewrite *f, __u32 l4,
 					__u32 end, int clamp)
 {
 	struct options o;
@@ -206,11 +201,10 @@ static long sack_step(__u32 step __unused, void *arg)
 }
 
 /* Translate the TCP header of a client: ack, SACK edges, TSecr. */
-static __always_inline void rewrite_in(struct scratch *s,
-				       struct colo_rewrite *f, __u32 l4,
+static __always_inline void rewrite_in(struct scratch *s, struct colo_rewrite *f, __u32 l4,
 				       __u32 end, __u32 flags)
 {
-	struct sack k = { .s = s, .delta = f->seq_delta };
+	struct sack k = {.s = s, .delta = f->seq_delta};
 	struct options o;
 
 	if (!(flags & COLO_FR_ACK))
@@ -227,8 +221,7 @@ static __always_inline void rewrite_in(struct scratch *s,
 }
 
 /* The highest TSecr of the client: how far P's clock was seen. */
-static __always_inline void rewrite_note_echo(struct scratch *s,
-					      struct colo_rewrite *f,
+static __always_inline void rewrite_note_echo(struct scratch *s, struct colo_rewrite *f,
 					      const struct packet *p)
 {
 	struct options o;
@@ -259,8 +252,7 @@ static __always_inline int syn_tsval(struct scratch *s, __u32 *tsval)
 }
 
 /* Put the translated header back into a record that waits. */
-static __always_inline void out_to_frame(struct scratch *s,
-					 struct colo_frame *fr)
+static __always_inline void out_to_frame(struct scratch *s, struct colo_frame *fr)
 {
 	__builtin_memcpy(fr->hdr, s->out, COLO_HDR_MAX);
 	fr->seq = get32(s, fr->l4_off + 4);
@@ -269,8 +261,7 @@ static __always_inline void out_to_frame(struct scratch *s,
 }
 
 /* How this packet can carry a frame to ifindex; negative if it cannot. */
-static __always_inline int carrier_how(struct __sk_buff *ctx, struct scratch *s,
-				       __u32 ifindex)
+static __always_inline int carrier_how(struct __sk_buff *ctx, struct scratch *s, __u32 ifindex)
 {
 	int partial = ctx_csum_is_partial(ctx, s->pkt.l4_off);
 
@@ -280,8 +271,7 @@ static __always_inline int carrier_how(struct __sk_buff *ctx, struct scratch *s,
 }
 
 /* S's SYN or SYN-ACK that waited leaves over the link in P's numbers. */
-static __always_inline void syn_send(struct __sk_buff *ctx,
-				     struct colo_rewrite *f, int how)
+static __always_inline void syn_send(struct __sk_buff *ctx, struct colo_rewrite *f, int how)
 {
 	struct colo_frame *fr = frame_at(f->syn_frame);
 	struct scratch *s = scratch_get();
@@ -327,10 +317,9 @@ static long c_wait_send_step(__u32 step __unused, void *arg)
 }
 
 /* Client segments that waited for the offset go to the guest. */
-static __always_inline void c_wait_send(struct __sk_buff *ctx,
-					struct colo_rewrite *f, int how)
+static __always_inline void c_wait_send(struct __sk_buff *ctx, struct colo_rewrite *f, int how)
 {
-	struct c_wait w = { .ctx = ctx, .flow = f, .how = how };
+	struct c_wait w = {.ctx = ctx, .flow = f, .how = how};
 
 	if (f->c_wait.count)
 		bpf_loop(CLIENT_WAIT_MAX + 1, c_wait_send_step, &w, 0);

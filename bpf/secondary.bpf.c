@@ -17,9 +17,9 @@
 char _license[] SEC("license") = "GPL";
 
 enum verdict {
-	PASS,		/* as it is */
+	PASS, /* as it is */
 	TRANSLATED,
-	WAITS,		/* kept, or dropped because it could not be */
+	WAITS, /* kept, or dropped because it could not be */
 };
 
 static __always_inline int is_stream(const struct packet *p, int parsed)
@@ -28,15 +28,13 @@ static __always_inline int is_stream(const struct packet *p, int parsed)
 }
 
 /* S's SYN or SYN-ACK: it tells S's ISN, and waits for P's. */
-static __always_inline enum verdict out_syn(struct __sk_buff *ctx,
-					    struct scratch *s,
+static __always_inline enum verdict out_syn(struct __sk_buff *ctx, struct scratch *s,
 					    struct colo_rewrite *f)
 {
 	struct packet *p = &s->pkt;
 	__u32 tsval;
 
-	if (!(p->flags & COLO_FR_ACK) && f->flags & COLO_RW_S_ISN &&
-	    f->s_isn != p->seq) {
+	if (!(p->flags & COLO_FR_ACK) && f->flags & COLO_RW_S_ISN && f->s_isn != p->seq) {
 		/* the guest opens the tuple anew */
 		rewrite_forget(f);
 		f->flags &= ~(COLO_RW_OFFSET | COLO_RW_C_ISN);
@@ -58,8 +56,7 @@ static __always_inline enum verdict out_syn(struct __sk_buff *ctx,
 	return WAITS;
 }
 
-static __always_inline enum verdict out_stream(struct __sk_buff *ctx,
-					       struct scratch *s,
+static __always_inline enum verdict out_stream(struct __sk_buff *ctx, struct scratch *s,
 					       struct colo_rewrite *f)
 {
 	struct packet *p = &s->pkt;
@@ -69,15 +66,14 @@ static __always_inline enum verdict out_stream(struct __sk_buff *ctx,
 	if (f->flags & COLO_RW_OFFSET)
 		return f->seq_delta || f->ts_delta ? TRANSLATED : PASS;
 	if (!(f->flags & COLO_RW_S_ISN))
-		return PASS;	/* older than the epoch, or refuses the SYN */
+		return PASS; /* older than the epoch, or refuses the SYN */
 	COUNT(rw_untranslatable);
 	return WAITS;
 }
 
 /* An ICMP error that quotes a TCP header. */
-static __always_inline enum verdict quoting(struct __sk_buff *ctx,
-					    const struct packet *p, int parsed,
-					    enum parse_direction dir)
+static __always_inline enum verdict quoting(struct __sk_buff *ctx, const struct packet *p,
+					    int parsed, enum parse_direction dir)
 {
 	int ret;
 
@@ -87,8 +83,7 @@ static __always_inline enum verdict quoting(struct __sk_buff *ctx,
 	return ret < 0 ? WAITS : ret ? TRANSLATED : PASS;
 }
 
-static __always_inline void note_end(struct colo_rewrite *f, __u32 flags,
-				     __u32 fin)
+static __always_inline void note_end(struct colo_rewrite *f, __u32 flags, __u32 fin)
 {
 	if (flags & COLO_FR_FIN)
 		f->flags |= fin;
@@ -97,8 +92,7 @@ static __always_inline void note_end(struct colo_rewrite *f, __u32 flags,
 }
 
 /* Apply the flow's offsets to the packet that leaves. */
-static __always_inline int out_translate(struct __sk_buff *ctx,
-					 struct scratch *s,
+static __always_inline int out_translate(struct __sk_buff *ctx, struct scratch *s,
 					 struct colo_rewrite *f, int clamp)
 {
 	struct packet *p = &s->pkt;
@@ -109,8 +103,7 @@ static __always_inline int out_translate(struct __sk_buff *ctx,
 }
 
 /* The packet leaves now: it is a carrier afterwards. */
-static __always_inline void out_send_first(struct __sk_buff *ctx,
-					   struct colo_session *ses,
+static __always_inline void out_send_first(struct __sk_buff *ctx, struct colo_session *ses,
 					   struct colo_config *c)
 {
 	link_send_copy(ctx, COLO_LINK_OUTPUT, ses->epoch, c->link_ifindex);
@@ -118,8 +111,7 @@ static __always_inline void out_send_first(struct __sk_buff *ctx,
 }
 
 static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
-				    struct colo_session *ses,
-				    struct colo_config *c)
+				    struct colo_session *ses, struct colo_config *c)
 {
 	int how, parsed = packet_parse(ctx, FROM_GUEST);
 	enum verdict v = quoting(ctx, &s->pkt, parsed, FROM_GUEST);
@@ -163,8 +155,7 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 
 /* After a take-over: only flows that have an offset are touched. */
 static __always_inline int active_out(struct __sk_buff *ctx, struct scratch *s,
-				      struct colo_session *ses,
-				      struct colo_config *c)
+				      struct colo_session *ses, struct colo_config *c)
 {
 	int parsed = packet_parse(ctx, FROM_GUEST);
 	int bad = quoting(ctx, &s->pkt, parsed, FROM_GUEST) == WAITS;
@@ -176,7 +167,7 @@ static __always_inline int active_out(struct __sk_buff *ctx, struct scratch *s,
 		if (f) {
 			rewrite_reset(f, ses->epoch);
 			if (s->pkt.flags & COLO_FR_SYN)
-				f->flags = 0;	/* a new life, left alone */
+				f->flags = 0; /* a new life, left alone */
 			f->seen_ns = bpf_ktime_get_ns();
 			note_end(f, s->pkt.flags, COLO_RW_G_FIN);
 			if (f->flags & (COLO_RW_OFFSET | COLO_RW_ECHO)) {
@@ -217,8 +208,7 @@ int guest_out(struct __sk_buff *ctx)
 }
 
 /* A client's segment waits until the offset is known; the wait is bounded. */
-static __always_inline void c_wait_add(struct __sk_buff *ctx,
-				       struct colo_rewrite *f)
+static __always_inline void c_wait_add(struct __sk_buff *ctx, struct colo_rewrite *f)
 {
 	__u32 idx = COLO_NONE;
 
@@ -232,8 +222,7 @@ static __always_inline void c_wait_add(struct __sk_buff *ctx,
 	COUNT(rw_in_queued);
 }
 
-static __always_inline int in_translate(struct __sk_buff *ctx,
-					struct scratch *s,
+static __always_inline int in_translate(struct __sk_buff *ctx, struct scratch *s,
 					struct colo_rewrite *f)
 {
 	struct packet *p = &s->pkt;
@@ -243,8 +232,7 @@ static __always_inline int in_translate(struct __sk_buff *ctx,
 	return hdr_replace(ctx);
 }
 
-static __always_inline enum verdict in_stream(struct __sk_buff *ctx,
-					      struct scratch *s,
+static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scratch *s,
 					      struct colo_rewrite *f)
 {
 	struct packet *p = &s->pkt;
@@ -267,7 +255,7 @@ static __always_inline enum verdict in_stream(struct __sk_buff *ctx,
 		c_wait_add(ctx, f);
 		return WAITS;
 	}
-	return PASS;	/* older than the epoch: offset 0 */
+	return PASS; /* older than the epoch: offset 0 */
 }
 
 /* The segment's header as the guest gets it is in scratch.out. */
@@ -282,8 +270,7 @@ static __always_inline __u32 in_keep(struct __sk_buff *ctx, struct scratch *s,
 }
 
 static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
-				   struct colo_session *ses,
-				   struct colo_config *c)
+				   struct colo_session *ses, struct colo_config *c)
 {
 	enum verdict v = PASS;
 	__u32 again = COLO_NONE;
@@ -326,10 +313,9 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 }
 
 /* P's own SYN or SYN-ACK: its ISN and TSval are P's of this life. */
-static __always_inline void control_frame(struct __sk_buff *ctx,
-					  struct scratch *s,
-					  struct colo_session *ses,
-					  struct colo_config *c, __u64 epoch)
+static __always_inline void control_frame(struct __sk_buff *ctx, struct scratch *s,
+					  struct colo_session *ses, struct colo_config *c,
+					  __u64 epoch)
 {
 	struct packet *p = &s->pkt;
 	struct colo_rewrite *f;
@@ -337,8 +323,7 @@ static __always_inline void control_frame(struct __sk_buff *ctx,
 	int how;
 
 	COUNT(control_received);
-	if (bpf_skb_vlan_pop(ctx) ||
-	    !is_stream(p, packet_parse(ctx, FROM_GUEST)) ||
+	if (bpf_skb_vlan_pop(ctx) || !is_stream(p, packet_parse(ctx, FROM_GUEST)) ||
 	    !(p->flags & COLO_FR_SYN))
 		return;
 	f = rewrite_get(s, ses->epoch);
@@ -362,8 +347,7 @@ static __always_inline void control_frame(struct __sk_buff *ctx,
 			syn_send(ctx, f, how | HOW_LINK);
 		how = how & HOW_PARTIAL;
 		if (f->c_wait.count)
-			c_wait_send(ctx, f,
-				    how | c->guest_ifindex << HOW_IFINDEX);
+			c_wait_send(ctx, f, how | c->guest_ifindex << HOW_IFINDEX);
 	}
 	word_unlock(&f->lock);
 }
@@ -387,8 +371,7 @@ int link_in(struct __sk_buff *ctx)
 			return colo_in(ctx, s, ses, c);
 		if (kind == COLO_LINK_CONTROL) {
 			if (ahead >= 0)
-				control_frame(ctx, s, ses, c,
-					      ses->epoch + ahead);
+				control_frame(ctx, s, ses, c, ses->epoch + ahead);
 			return CTX_DROP;
 		}
 	}
@@ -397,8 +380,7 @@ int link_in(struct __sk_buff *ctx)
 }
 
 static __always_inline int active_in(struct __sk_buff *ctx, struct scratch *s,
-				     struct colo_session *ses,
-				     struct colo_config *c)
+				     struct colo_session *ses, struct colo_config *c)
 {
 	int parsed = packet_parse(ctx, FROM_CLIENT);
 	struct packet *p = &s->pkt;
@@ -410,9 +392,8 @@ static __always_inline int active_in(struct __sk_buff *ctx, struct scratch *s,
 		f = rewrite_find(&p->key);
 		if (f) {
 			rewrite_reset(f, ses->epoch);
-			if (p->flags & COLO_FR_SYN &&
-			    !(p->flags & COLO_FR_ACK))
-				f->flags = 0;	/* a new life, left alone */
+			if (p->flags & COLO_FR_SYN && !(p->flags & COLO_FR_ACK))
+				f->flags = 0; /* a new life, left alone */
 			f->seen_ns = bpf_ktime_get_ns();
 			note_end(f, p->flags, COLO_RW_C_FIN);
 			__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
@@ -459,16 +440,14 @@ int port_in(struct __sk_buff *ctx)
  * A life whose P ISN is unknown has told the client nothing: it goes on in
  * S's own numbers.
  */
-static __always_inline __u32 control_failover(struct __sk_buff *ctx,
-					      struct colo_rewrite *f,
+static __always_inline __u32 control_failover(struct __sk_buff *ctx, struct colo_rewrite *f,
 					      __u32 port, __u64 epoch)
 {
 	struct colo_frame *fr = frame_at(f->syn_frame);
 	__u32 ended = f->c_wait.count;
 
 	if (f->epoch == epoch && fr) {
-		if (emit_range(ctx, f->syn_frame, fr->seq, fr->end,
-			       port << HOW_IFINDEX))
+		if (emit_range(ctx, f->syn_frame, fr->seq, fr->end, port << HOW_IFINDEX))
 			COUNT(port_failed);
 		COUNT(active_out);
 		ended++;
@@ -522,7 +501,7 @@ int control(struct __sk_buff *ctx)
 		if (bpf_map_delete_elem(&flows, &op.key))
 			break;
 		COUNT(flows_closed);
-		return 1;	/* it is gone: nothing to unlock */
+		return 1; /* it is gone: nothing to unlock */
 	default:
 		break;
 	}

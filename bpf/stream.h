@@ -9,11 +9,10 @@
 #include "options.h"
 #include "release.h"
 
-#define WALK_MAX	(1 << 14)	/* steps through a flow's queues */
-#define CARRIER_WALK	8		/* P frames that one S frame may release whole */
+#define WALK_MAX     (1 << 14) /* steps through a flow's queues */
+#define CARRIER_WALK 8         /* P frames that one S frame may release whole */
 
-static __always_inline int vouched_for(const struct colo_flow *f, __u32 seq,
-				       __u32 end)
+static __always_inline int vouched_for(const struct colo_flow *f, __u32 seq, __u32 end)
 {
 	return f->flags & COLO_F_VOUCHED && seq_leq(f->vouch_start, seq) &&
 	       seq_leq(end, f->vouch_end);
@@ -36,10 +35,9 @@ static long place_step(__u32 step __unused, void *arg)
 }
 
 /* Insert by sequence number, behind those that are equal. */
-static __always_inline void stream_insert(struct colo_queue *q, __u32 idx,
-					  __u32 seq)
+static __always_inline void stream_insert(struct colo_queue *q, __u32 idx, __u32 seq)
 {
-	struct place p = { .at = q->tail, .seq = seq };
+	struct place p = {.at = q->tail, .seq = seq};
 	struct colo_frame *tail = frame_at(q->tail);
 
 	if (tail && seq_lt(seq, tail->seq))
@@ -51,20 +49,18 @@ struct match {
 	struct colo_flow *flow;
 	__u32 p;
 	__u32 s;
-	__u32 reason;	/* a mismatch was found */
-	__u32 seq;	/* and where */
+	__u32 reason; /* a mismatch was found */
+	__u32 seq;    /* and where */
 };
 
-static __always_inline long match_failed(struct match *m, __u32 reason,
-					 __u32 seq)
+static __always_inline long match_failed(struct match *m, __u32 reason, __u32 seq)
 {
 	m->reason = reason;
 	m->seq = seq;
 	return 1;
 }
 
-static __always_inline void match_remove_s(struct match *m,
-					   struct colo_frame *s)
+static __always_inline void match_remove_s(struct match *m, struct colo_frame *s)
 {
 	__u32 next = s->next, idx = m->s;
 
@@ -86,8 +82,7 @@ static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 			return match_failed(m, COLO_REASON_FLAGS, p->seq);
 		/* an RST may bring a text (RFC 9293 3.5.2), which leaves too */
 		if (p->data_len != s->data_len ||
-		    (p->data_len && pool_differ(p->data_off, s->data_off,
-						p->data_len)))
+		    (p->data_len && pool_differ(p->data_off, s->data_off, p->data_len)))
 			return match_failed(m, COLO_REASON_PAYLOAD, p->seq);
 		p->flags |= COLO_FR_MATCHED;
 		s->flags |= COLO_FR_MATCHED;
@@ -131,13 +126,11 @@ static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
 	if (p_fin)
 		return pos + 1;
 	if ((p->flags ^ s->flags) & COLO_FR_URG ||
-	    (p->flags & COLO_FR_URG &&
-	     p->seq + p->urg_ptr != s->seq + s->urg_ptr)) {
+	    (p->flags & COLO_FR_URG && p->seq + p->urg_ptr != s->seq + s->urg_ptr)) {
 		match_failed(m, COLO_REASON_FLAGS, pos);
 		return pos;
 	}
-	if (pool_differ(p->data_off + (pos - p0), s->data_off + (pos - s0),
-			end - pos)) {
+	if (pool_differ(p->data_off + (pos - p0), s->data_off + (pos - s0), end - pos)) {
 		match_failed(m, COLO_REASON_PAYLOAD, pos);
 		return pos;
 	}
@@ -148,7 +141,7 @@ static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
  * Serial numbers compare right within 2^31. What is a gigabyte back no TCP
  * sends again, so the interval is not longer.
  */
-#define VOUCH_MAX	(1U << 30)
+#define VOUCH_MAX (1U << 30)
 
 static __always_inline void vouch_bound(struct colo_flow *f)
 {
@@ -159,8 +152,7 @@ static __always_inline void vouch_bound(struct colo_flow *f)
 }
 
 /* [from, to) is vouched for now; p0 is where its frame began. */
-static __always_inline void vouch(struct colo_flow *f, __u32 p0, __u32 from,
-				  __u32 to)
+static __always_inline void vouch(struct colo_flow *f, __u32 p0, __u32 from, __u32 to)
 {
 	if (!(f->flags & COLO_F_VOUCHED)) {
 		f->flags |= COLO_F_VOUCHED;
@@ -187,18 +179,16 @@ static long match_step(__u32 step __unused, void *arg)
 	if (!p)
 		return 1;
 	pos = p->vouched;
-	if (pos == p->end && (!(p->flags & COLO_FR_RST) ||
-			      p->flags & COLO_FR_MATCHED)) {
+	if (pos == p->end && (!(p->flags & COLO_FR_RST) || p->flags & COLO_FR_MATCHED)) {
 		m->p = p->next;
 		return 0;
 	}
 	if (f->flags & COLO_F_VOUCHED) {
 		if (seq_lt(f->vouch_end, pos) && !(p->flags & COLO_FR_RST))
-			return 1;	/* P has a gap */
+			return 1; /* P has a gap */
 		if (seq_leq(f->vouch_start, pos) && seq_lt(pos, f->vouch_end) &&
 		    pos != p->end) {
-			p->vouched = seq_lt(p->end, f->vouch_end) ?
-					p->end : f->vouch_end;
+			p->vouched = seq_lt(p->end, f->vouch_end) ? p->end : f->vouch_end;
 			return 0;
 		}
 	}
@@ -220,7 +210,7 @@ static long match_step(__u32 step __unused, void *arg)
 		return 0;
 	}
 	if (seq_lt(pos, s->seq))
-		return 1;		/* S has a gap */
+		return 1; /* S has a gap */
 	end = match_units(m, p, s, pos);
 	if (m->reason)
 		return 1;
@@ -236,8 +226,7 @@ static long match_clean_step(__u32 step __unused, void *arg)
 	struct match *m = arg;
 	struct colo_frame *s = frame_at(m->flow->s_wait.head);
 
-	if (!s || s->flags & COLO_FR_RST ||
-	    !vouched_for(m->flow, s->seq, s->end))
+	if (!s || s->flags & COLO_FR_RST || !vouched_for(m->flow, s->seq, s->end))
 		return 1;
 	m->s = m->flow->s_wait.head;
 	match_remove_s(m, s);
@@ -272,8 +261,7 @@ __noinline int stream_match(struct colo_flow *f)
 static __always_inline void stream_commit(struct colo_flow *f)
 {
 	if (f->flags & COLO_F_P_SEEN) {
-		if (!(f->flags & COLO_F_VOUCHED) ||
-		    seq_lt(f->p_first, f->vouch_start))
+		if (!(f->flags & COLO_F_VOUCHED) || seq_lt(f->p_first, f->vouch_start))
 			f->vouch_start = f->p_first;
 		f->vouch_end = f->p_next;
 		f->flags |= COLO_F_VOUCHED;
@@ -318,12 +306,10 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 }
 
 /* What P's segment tells about how far P is. */
-static __always_inline void stream_note_p(struct colo_flow *f,
-					  const struct packet *p)
+static __always_inline void stream_note_p(struct colo_flow *f, const struct packet *p)
 {
 	f->flags |= COLO_F_TCP;
-	if (p->flags & COLO_FR_SYN &&
-	    (!(f->flags & COLO_F_ISN) || f->isn != p->seq))
+	if (p->flags & COLO_FR_SYN && (!(f->flags & COLO_F_ISN) || f->isn != p->seq))
 		stream_new_life(f, p->seq);
 	if (p->flags & COLO_FR_RST)
 		f->flags |= COLO_F_RST;
@@ -343,8 +329,7 @@ static __always_inline void stream_note_p(struct colo_flow *f,
 	}
 }
 
-static __always_inline void stream_note_s(struct colo_flow *f, __u32 flags,
-					  __u32 ack)
+static __always_inline void stream_note_s(struct colo_flow *f, __u32 flags, __u32 ack)
 {
 	if (!(flags & COLO_FR_ACK))
 		return;
@@ -372,8 +357,8 @@ static __always_inline __u32 carrier_last(struct colo_flow *f, __u32 end)
 		if (i && p->seq != at)
 			return COLO_NONE;
 		if (seq_leq(end, p->end))
-			return seq_lt(p->seq, end) && seq_leq(end, p->vouched) ?
-				       idx : COLO_NONE;
+			return seq_lt(p->seq, end) && seq_leq(end, p->vouched) ? idx :
+										 COLO_NONE;
 		if (p->vouched != p->end)
 			return COLO_NONE;
 		at = p->end;
@@ -397,13 +382,12 @@ __noinline int carrier_send(struct __sk_buff *ctx, __u32 idx, __u32 ifindex)
 		return -1;
 	p = &s->pkt;
 	l4 = p->l4_off;
-	if (fr->hdr_len != p->hdr_len || fr->l4_off != l4 ||
-	    fr->l3_off != p->l3_off || fr->vlan_tci != p->vlan_tci)
+	if (fr->hdr_len != p->hdr_len || fr->l4_off != l4 || fr->l3_off != p->l3_off ||
+	    fr->vlan_tci != p->vlan_tci)
 		return -1;
 	/* without the padding that S's frame may have */
 	if (p->len != p->hdr_len + p->data_len &&
-	    (p->gso_size ||
-	     bpf_skb_change_tail(ctx, p->hdr_len + p->data_len, 0)))
+	    (p->gso_size || bpf_skb_change_tail(ctx, p->hdr_len + p->data_len, 0)))
 		return -1;
 	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
 	out_l3(s, &fr->key, fr->l3_off, l4, p->hdr_len - l4 + p->data_len, 0);

@@ -14,17 +14,17 @@
 #include <linux/types.h>
 #endif
 
-#define COLO_ABI_VERSION	1
-#define COLO_PIN_ROOT		"/sys/fs/bpf/colo-bpf"
+#define COLO_ABI_VERSION     1
+#define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
-#define COLO_HDR_MAX		160	/* saved header bytes of a frame */
-#define COLO_SMALL_SIZE		2048	/* bytes in a small block of the pool */
-#define COLO_BIG_SIZE		65536	/* bytes in a big block of the pool */
-#define COLO_POOL_SLACK		4096	/* behind each entry of the pool, for the verifier */
-#define COLO_SMALL_PER_ENTRY	(COLO_BIG_SIZE / COLO_SMALL_SIZE)
+#define COLO_HDR_MAX         160   /* saved header bytes of a frame */
+#define COLO_SMALL_SIZE      2048  /* bytes in a small block of the pool */
+#define COLO_BIG_SIZE        65536 /* bytes in a big block of the pool */
+#define COLO_POOL_SLACK      4096  /* behind each entry of the pool, for the verifier */
+#define COLO_SMALL_PER_ENTRY (COLO_BIG_SIZE / COLO_SMALL_SIZE)
 /* Entries of the pool that the small blocks take: the first ones. */
-#define COLO_SMALL_ENTRIES(n)	(((n) + COLO_SMALL_PER_ENTRY - 1) / COLO_SMALL_PER_ENTRY)
-#define COLO_NONE		0xffffffffU	/* no frame, no block */
+#define COLO_SMALL_ENTRIES(n) (((n) + COLO_SMALL_PER_ENTRY - 1) / COLO_SMALL_PER_ENTRY)
+#define COLO_NONE             0xffffffffU /* no frame, no block */
 
 enum colo_role {
 	COLO_ROLE_NONE,
@@ -34,27 +34,27 @@ enum colo_role {
 
 /* What the data path does with packets; only the daemon changes it. */
 enum colo_mode {
-	COLO_MODE_SHUT,		/* nothing passes: a secondary before COLO, a side that lost */
-	COLO_MODE_WIRE,		/* guest and port are one plain wire */
-	COLO_MODE_PRIMARY,	/* mirror, hold, compare, release */
-	COLO_MODE_SECONDARY,	/* input from the link, output to the link */
-	COLO_MODE_ACTIVE,	/* a secondary that took over: wire, old flows translated */
+	COLO_MODE_SHUT,      /* nothing passes: a secondary before COLO, a side that lost */
+	COLO_MODE_WIRE,      /* guest and port are one plain wire */
+	COLO_MODE_PRIMARY,   /* mirror, hold, compare, release */
+	COLO_MODE_SECONDARY, /* input from the link, output to the link */
+	COLO_MODE_ACTIVE,    /* a secondary that took over: wire, old flows translated */
 };
 
 /* Why a checkpoint was asked for (rule 11). */
 enum colo_reason {
 	COLO_REASON_NONE,
-	COLO_REASON_PAYLOAD,		/* other bytes */
-	COLO_REASON_LENGTH,		/* equal start, other datagram size */
-	COLO_REASON_FLAGS,		/* SYN, FIN, RST, URG or SYN options */
-	COLO_REASON_TIMEOUT,		/* compare_timeout_ms has run out */
-	COLO_REASON_QUEUE_FULL,		/* too many held frames in a flow */
-	COLO_REASON_FLOW_FULL,		/* the flow table is full */
-	COLO_REASON_POOL_FULL,		/* no frame or block is left */
-	COLO_REASON_LINK_GAP,		/* the link lost frames */
-	COLO_REASON_MALFORMED,		/* guest output that does not parse */
-	COLO_REASON_UNTRANSLATABLE,	/* fragmented TCP, MD5, AO, MPTCP */
-	COLO_REASON_OPERATOR,		/* `colo-bpf checkpoint` */
+	COLO_REASON_PAYLOAD,        /* other bytes */
+	COLO_REASON_LENGTH,         /* equal start, other datagram size */
+	COLO_REASON_FLAGS,          /* SYN, FIN, RST, URG or SYN options */
+	COLO_REASON_TIMEOUT,        /* compare_timeout_ms has run out */
+	COLO_REASON_QUEUE_FULL,     /* too many held frames in a flow */
+	COLO_REASON_FLOW_FULL,      /* the flow table is full */
+	COLO_REASON_POOL_FULL,      /* no frame or block is left */
+	COLO_REASON_LINK_GAP,       /* the link lost frames */
+	COLO_REASON_MALFORMED,      /* guest output that does not parse */
+	COLO_REASON_UNTRANSLATABLE, /* fragmented TCP, MD5, AO, MPTCP */
+	COLO_REASON_OPERATOR,       /* `colo-bpf checkpoint` */
 	COLO_REASON_MAX,
 };
 
@@ -65,36 +65,36 @@ enum colo_class {
 	COLO_CLASS_ICMP,
 	COLO_CLASS_ICMP6,
 	COLO_CLASS_IP_OTHER,
-	COLO_CLASS_ARP,		/* and RARP */
-	COLO_CLASS_ND,		/* IPv6 neighbour and router discovery */
+	COLO_CLASS_ARP, /* and RARP */
+	COLO_CLASS_ND,  /* IPv6 neighbour and router discovery */
 	COLO_CLASS_MLD,
 	COLO_CLASS_IGMP,
 	COLO_CLASS_LLDP,
 	COLO_CLASS_STP,
-	COLO_CLASS_ETH_OTHER,	/* unknown ethertypes */
+	COLO_CLASS_ETH_OTHER, /* unknown ethertypes */
 	COLO_CLASS_MAX,
 };
 
 enum colo_action {
 	COLO_ACTION_COMPARE,
-	COLO_ACTION_PASS,	/* P leaves, S is dropped */
+	COLO_ACTION_PASS, /* P leaves, S is dropped */
 	COLO_ACTION_DROP,
 };
 
 /* map `abi`: array[1]. What is pinned here, so that a daemon can adopt it. */
 struct colo_abi {
-	__u32 version;		/* COLO_ABI_VERSION */
+	__u32 version; /* COLO_ABI_VERSION */
 	enum colo_role role;
 	__u32 guest_ifindex;
 	__u32 port_ifindex;
 	__u32 link_ifindex;
-	__u32 netns_ino;	/* inode number of the network namespace */
+	__u32 netns_ino; /* inode number of the network namespace */
 	char name[32];
 	char guest[16];
 	char port[16];
 	char link[16];
-	char peer[64];		/* the peer daemon's address, as given */
-	__u8 guest_mac[8];	/* of the tap's guest once seen; the last two unused */
+	char peer[64];     /* the peer daemon's address, as given */
+	__u8 guest_mac[8]; /* of the tap's guest once seen; the last two unused */
 };
 
 /* map `config`: array[1], mmapable. Options; the daemon writes, programs read. */
@@ -102,12 +102,12 @@ struct colo_config {
 	__u32 guest_ifindex;
 	__u32 port_ifindex;
 	__u32 link_ifindex;
-	__u32 compare_timeout_ms;	/* bound of every wait, 3000 */
-	__u32 reorder_ms;		/* unmatched datagrams of both sides, 2 */
-	__u32 reorder_window;		/* ... or that many on one side, 8 (max 64) */
-	__u32 queue_max;		/* held frames of a flow and side, 4096 */
-	__u32 flow_grace_ms;		/* closed flows are kept that long, 10000 */
-	__u32 flow_idle_ms;		/* idle flows are kept that long, 600000 */
+	__u32 compare_timeout_ms; /* bound of every wait, 3000 */
+	__u32 reorder_ms;         /* unmatched datagrams of both sides, 2 */
+	__u32 reorder_window;     /* ... or that many on one side, 8 (max 64) */
+	__u32 queue_max;          /* held frames of a flow and side, 4096 */
+	__u32 flow_grace_ms;      /* closed flows are kept that long, 10000 */
+	__u32 flow_idle_ms;       /* idle flows are kept that long, 600000 */
 	__u32 max_flows;
 	__u32 max_frames;
 	__u32 small_blocks;
@@ -120,14 +120,14 @@ struct colo_config {
  * one request of the epoch that the programs set.
  */
 struct colo_session {
-	__u64 epoch;		/* the open epoch, 0 outside COLO */
+	__u64 epoch; /* the open epoch, 0 outside COLO */
 	enum colo_mode mode;
 	__u32 reserved;
-	__u64 request_epoch;	/* the last epoch in which a checkpoint was asked for */
-	enum colo_reason request_reason;	/* and the first reason for it */
+	__u64 request_epoch; /* the last epoch in which a checkpoint was asked for */
+	enum colo_reason request_reason; /* and the first reason for it */
 	__u32 request_pad;
-	__u64 request_ns;	/* and when */
-	__u64 commit_ns;	/* when the open epoch was opened */
+	__u64 request_ns; /* and when */
+	__u64 commit_ns;  /* when the open epoch was opened */
 };
 
 /*
@@ -140,27 +140,27 @@ struct colo_flow_key {
 	__u8 daddr[16];
 	__be16 sport;
 	__be16 dport;
-	__be16 vlan[2];		/* TCI without PCP/DEI, outermost first, 0 none */
+	__be16 vlan[2]; /* TCI without PCP/DEI, outermost first, 0 none */
 	__be16 ethertype;
 	__u8 proto;
-	__u8 fragment;		/* 1: the flow of fragments */
+	__u8 fragment; /* 1: the flow of fragments */
 };
 
 /* Bits of colo_flow.flags */
 enum colo_flow_flag {
-	COLO_F_TCP	= 1 << 0,
-	COLO_F_ISN	= 1 << 1,	/* isn is known */
-	COLO_F_VOUCHED	= 1 << 2,	/* [vouch_start, vouch_end) is not empty */
-	COLO_F_P_SEEN	= 1 << 3,	/* p_first, p_next hold */
-	COLO_F_P_ACK	= 1 << 4,	/* p_ack holds */
-	COLO_F_S_ACK	= 1 << 5,	/* s_ack holds */
-	COLO_F_MISMATCH	= 1 << 6,	/* no release before the commit */
-	COLO_F_WATCH	= 1 << 7,	/* the daemon was told to look at reorder_ms */
-	COLO_F_P_FIN	= 1 << 8,
-	COLO_F_C_FIN	= 1 << 9,	/* the client's FIN was seen */
-	COLO_F_RST	= 1 << 10,
-	COLO_F_PENDING	= 1 << 11,	/* releasable frames wait for the daemon */
-	COLO_F_S_ISN	= 1 << 12,	/* s_isn holds: S's SYN came before P's */
+	COLO_F_TCP = 1 << 0,
+	COLO_F_ISN = 1 << 1,      /* isn is known */
+	COLO_F_VOUCHED = 1 << 2,  /* [vouch_start, vouch_end) is not empty */
+	COLO_F_P_SEEN = 1 << 3,   /* p_first, p_next hold */
+	COLO_F_P_ACK = 1 << 4,    /* p_ack holds */
+	COLO_F_S_ACK = 1 << 5,    /* s_ack holds */
+	COLO_F_MISMATCH = 1 << 6, /* no release before the commit */
+	COLO_F_WATCH = 1 << 7,    /* the daemon was told to look at reorder_ms */
+	COLO_F_P_FIN = 1 << 8,
+	COLO_F_C_FIN = 1 << 9, /* the client's FIN was seen */
+	COLO_F_RST = 1 << 10,
+	COLO_F_PENDING = 1 << 11, /* releasable frames wait for the daemon */
+	COLO_F_S_ISN = 1 << 12,   /* s_isn holds: S's SYN came before P's */
 };
 
 /* A queue of frames; index into the map `frames`, COLO_NONE if empty. */
@@ -172,11 +172,11 @@ struct colo_queue {
 
 /* map `flows` of a primary: hash, colo_flow_key -> colo_flow. */
 struct colo_flow {
-	struct colo_flow_key key;	/* again: a recycled element is recognised */
+	struct colo_flow_key key; /* again: a recycled element is recognised */
 	__u32 lock;
-	__u64 epoch;		/* the epoch that this state belongs to */
+	__u64 epoch; /* the epoch that this state belongs to */
 	__u64 seen_ns;
-	__u32 flags;		/* enum colo_flow_flag */
+	__u32 flags; /* enum colo_flow_flag */
 	/* TCP: the interval of the stream that is vouched for, and how far both are */
 	__u32 isn;
 	__u32 vouch_start;
@@ -185,7 +185,7 @@ struct colo_flow {
 	__u32 p_next;
 	__u32 p_ack;
 	__u32 s_ack;
-	__u32 s_isn;		/* in P's numbers: the life that S's frames belong to */
+	__u32 s_isn; /* in P's numbers: the life that S's frames belong to */
 	/* frames of P with new units (TCP: by sequence; datagrams: by arrival) */
 	struct colo_queue p_held;
 	/* frames of P without a new unit that wait for S's ack */
@@ -196,31 +196,31 @@ struct colo_flow {
 	struct colo_queue s_wait;
 	/* frames of S of the epoch to come */
 	struct colo_queue s_next_epoch;
-	__u32 p_matched_held;	/* datagrams in p_held whose partner was found */
-	__u64 matched;		/* frames of P released by a match */
+	__u32 p_matched_held; /* datagrams in p_held whose partner was found */
+	__u64 matched;        /* frames of P released by a match */
 	__u64 mismatches;
 };
 
 enum colo_frame_state {
 	COLO_FRAME_FREE,
-	COLO_FRAME_P,		/* a frame of the primary's guest is held */
-	COLO_FRAME_S,		/* a frame of the secondary's guest waits */
-	COLO_FRAME_C,		/* a client's frame waits on the secondary for an offset */
+	COLO_FRAME_P, /* a frame of the primary's guest is held */
+	COLO_FRAME_S, /* a frame of the secondary's guest waits */
+	COLO_FRAME_C, /* a client's frame waits on the secondary for an offset */
 };
 
 /* Bits of colo_frame.flags */
 enum colo_frame_flag {
-	COLO_FR_SYN	= 1 << 0,
-	COLO_FR_FIN	= 1 << 1,
-	COLO_FR_RST	= 1 << 2,
-	COLO_FR_ACK	= 1 << 3,
-	COLO_FR_URG	= 1 << 4,
-	COLO_FR_PSH	= 1 << 5,
-	COLO_FR_MATCHED	= 1 << 6,	/* a datagram whose partner was found */
-	COLO_FR_TCP	= 1 << 7,	/* the stream fields hold */
-	COLO_FR_UDP	= 1 << 8,	/* checksum at l4_off + 6 */
-	COLO_FR_RETRANS	= 1 << 9,	/* counted already as sent */
-	COLO_FR_WHOLE	= 1 << 10,	/* hdr is a plain prefix: no L3/L4 offsets */
+	COLO_FR_SYN = 1 << 0,
+	COLO_FR_FIN = 1 << 1,
+	COLO_FR_RST = 1 << 2,
+	COLO_FR_ACK = 1 << 3,
+	COLO_FR_URG = 1 << 4,
+	COLO_FR_PSH = 1 << 5,
+	COLO_FR_MATCHED = 1 << 6, /* a datagram whose partner was found */
+	COLO_FR_TCP = 1 << 7,     /* the stream fields hold */
+	COLO_FR_UDP = 1 << 8,     /* checksum at l4_off + 6 */
+	COLO_FR_RETRANS = 1 << 9, /* counted already as sent */
+	COLO_FR_WHOLE = 1 << 10,  /* hdr is a plain prefix: no L3/L4 offsets */
 };
 
 /*
@@ -230,44 +230,44 @@ enum colo_frame_flag {
  */
 struct colo_frame {
 	enum colo_frame_state state;
-	__u32 flags;		/* enum colo_frame_flag */
+	__u32 flags; /* enum colo_frame_flag */
 	__u32 next;
 	__u32 prev;
-	__u64 held_ns;		/* when it came */
+	__u64 held_ns; /* when it came */
 	__u64 epoch;
-	__u32 seq;		/* first unit; a fragment's offset and more-flag */
-	__u32 end;		/* behind the last unit */
-	__u32 vouched;		/* P: units below are vouched for */
-	__u32 released;		/* P: units below have left */
-	__u32 ack;		/* of a fragment: the packet's id */
+	__u32 seq;      /* first unit; a fragment's offset and more-flag */
+	__u32 end;      /* behind the last unit */
+	__u32 vouched;  /* P: units below are vouched for */
+	__u32 released; /* P: units below have left */
+	__u32 ack;      /* of a fragment: the packet's id */
 	__u16 window;
 	__u16 urg_ptr;
-	__u32 data_off;		/* offset in the pool, COLO_NONE: no payload */
-	__u32 data_len;		/* payload (TCP) or bytes behind hdr (all else) */
+	__u32 data_off; /* offset in the pool, COLO_NONE: no payload */
+	__u32 data_len; /* payload (TCP) or bytes behind hdr (all else) */
 	__u16 hdr_len;
 	__u16 l3_off;
 	__u16 l4_off;
-	__u16 gso_size;		/* how to cut it when it leaves from here, 0: whole */
-	__be16 vlan_tci;	/* outer tag that the device had stripped, 0 none */
+	__u16 gso_size;  /* how to cut it when it leaves from here, 0: whole */
+	__be16 vlan_tci; /* outer tag that the device had stripped, 0 none */
 	__be16 vlan_proto;
 	struct colo_flow_key key;
-	__u8 hdr[COLO_HDR_MAX];	/* from the MAC header to the end of L4's (TCP) or L3's */
+	__u8 hdr[COLO_HDR_MAX]; /* from the MAC header to the end of L4's (TCP) or L3's */
 };
 
 /* map `flows` of a secondary: hash, colo_flow_key -> colo_rewrite. */
 enum colo_rewrite_flag {
-	COLO_RW_P_ISN	= 1 << 0,	/* p_isn is known */
-	COLO_RW_S_ISN	= 1 << 1,	/* s_isn is known */
-	COLO_RW_P_TS	= 1 << 2,
-	COLO_RW_S_TS	= 1 << 3,
-	COLO_RW_C_ISN	= 1 << 4,	/* c_isn is known: the handshake was seen in this life */
-	COLO_RW_OFFSET	= 1 << 5,	/* seq_delta and ts_delta hold */
-	COLO_RW_ECHO	= 1 << 6,	/* ts_echo holds */
-	COLO_RW_G_FIN	= 1 << 7,
-	COLO_RW_C_FIN	= 1 << 8,
-	COLO_RW_RST	= 1 << 9,
-	COLO_RW_G_ACK	= 1 << 10,	/* g_ack holds */
-	COLO_RW_RECOVER	= 1 << 11,	/* recover holds */
+	COLO_RW_P_ISN = 1 << 0, /* p_isn is known */
+	COLO_RW_S_ISN = 1 << 1, /* s_isn is known */
+	COLO_RW_P_TS = 1 << 2,
+	COLO_RW_S_TS = 1 << 3,
+	COLO_RW_C_ISN = 1 << 4,  /* c_isn is known: the handshake was seen in this life */
+	COLO_RW_OFFSET = 1 << 5, /* seq_delta and ts_delta hold */
+	COLO_RW_ECHO = 1 << 6,   /* ts_echo holds */
+	COLO_RW_G_FIN = 1 << 7,
+	COLO_RW_C_FIN = 1 << 8,
+	COLO_RW_RST = 1 << 9,
+	COLO_RW_G_ACK = 1 << 10,   /* g_ack holds */
+	COLO_RW_RECOVER = 1 << 11, /* recover holds */
 };
 
 struct colo_rewrite {
@@ -275,25 +275,25 @@ struct colo_rewrite {
 	__u32 lock;
 	__u64 epoch;
 	__u64 seen_ns;
-	__u32 flags;		/* enum colo_rewrite_flag */
+	__u32 flags; /* enum colo_rewrite_flag */
 	__u32 p_isn;
 	__u32 s_isn;
 	__u32 c_isn;
-	__u32 p_tsval;		/* TSval of the primary's SYN or SYN-ACK */
+	__u32 p_tsval; /* TSval of the primary's SYN or SYN-ACK */
 	__u32 s_tsval;
-	__u32 seq_delta;	/* P's number - S's number */
-	__u32 ts_delta;		/* P's TSval - S's TSval */
-	__u32 ts_echo;		/* the highest TSecr of the client: P's clock */
-	__u32 p_c_isn;		/* the client's ISN that P's SYN-ACK acknowledges */
-	__u32 syn_frame;	/* S's SYN or SYN-ACK that waits for P's ISN */
+	__u32 seq_delta; /* P's number - S's number */
+	__u32 ts_delta;  /* P's TSval - S's TSval */
+	__u32 ts_echo;   /* the highest TSecr of the client: P's clock */
+	__u32 p_c_isn;   /* the client's ISN that P's SYN-ACK acknowledges */
+	__u32 syn_frame; /* S's SYN or SYN-ACK that waits for P's ISN */
 	__u32 reserved;
-	__u64 p_epoch;		/* the epoch of p_isn */
-	struct colo_queue c_wait;	/* client segments that wait for the offset */
-	struct colo_queue c_sent;	/* ... that the guest has not yet acknowledged */
-	__u32 g_ack;		/* the guest's last ack */
-	__u32 g_ack_repeats;	/* how often it was repeated */
-	__u32 recover;		/* redelivery goes on until this is acknowledged */
-	__u32 redelivered;	/* segments that the guest was given again */
+	__u64 p_epoch;            /* the epoch of p_isn */
+	struct colo_queue c_wait; /* client segments that wait for the offset */
+	struct colo_queue c_sent; /* ... that the guest has not yet acknowledged */
+	__u32 g_ack;              /* the guest's last ack */
+	__u32 g_ack_repeats;      /* how often it was repeated */
+	__u32 recover;            /* redelivery goes on until this is acknowledged */
+	__u32 redelivered;        /* segments that the guest was given again */
 };
 
 /*
@@ -304,75 +304,75 @@ struct colo_rewrite {
  *              p_frames (in COLO) = p_policy_pass + p_policy_drop + p_covered
  *                       + p_at_once + p_held + p_unheld
  */
-#define COLO_COUNTERS(X) \
-	X(wire_out, "guest frames passed outside COLO") \
-	X(wire_in, "client frames passed outside COLO") \
-	X(shut_out, "guest frames dropped: this side may not send") \
-	X(shut_in, "client frames dropped: this side's port is shut") \
-	X(p_frames, "frames of the primary's guest in COLO") \
-	X(p_policy_pass, "passed uncompared by policy") \
-	X(p_policy_drop, "dropped by policy") \
-	X(p_covered, "released on arrival: nothing new in them, ack covered") \
-	X(p_at_once, "released on arrival: S was there first") \
-	X(p_held, "held") \
-	X(p_matched, "held, then released by a match") \
-	X(p_committed, "held, then released by a commit") \
-	X(p_failed_over, "held, then released by a failover") \
-	X(p_discarded, "held, then discarded: this side lost or was detached") \
-	X(p_unheld, "dropped: could not be held") \
-	X(p_segments, "segments cut anew from held frames") \
+#define COLO_COUNTERS(X)                                                           \
+	X(wire_out, "guest frames passed outside COLO")                            \
+	X(wire_in, "client frames passed outside COLO")                            \
+	X(shut_out, "guest frames dropped: this side may not send")                \
+	X(shut_in, "client frames dropped: this side's port is shut")              \
+	X(p_frames, "frames of the primary's guest in COLO")                       \
+	X(p_policy_pass, "passed uncompared by policy")                            \
+	X(p_policy_drop, "dropped by policy")                                      \
+	X(p_covered, "released on arrival: nothing new in them, ack covered")      \
+	X(p_at_once, "released on arrival: S was there first")                     \
+	X(p_held, "held")                                                          \
+	X(p_matched, "held, then released by a match")                             \
+	X(p_committed, "held, then released by a commit")                          \
+	X(p_failed_over, "held, then released by a failover")                      \
+	X(p_discarded, "held, then discarded: this side lost or was detached")     \
+	X(p_unheld, "dropped: could not be held")                                  \
+	X(p_segments, "segments cut anew from held frames")                        \
 	X(p_released_whole, "releases that used the secondary's frame as carrier") \
-	X(s_frames, "frames of the secondary's guest") \
-	X(s_matched, "compared equal") \
-	X(s_inside, "nothing new in them: ack noted, dropped") \
-	X(s_waited, "came before P's and waited") \
-	X(s_committed, "waited, then dropped by a commit") \
-	X(s_failed_over, "waited, then dropped by a failover") \
-	X(s_discarded, "waited, then dropped: detached") \
-	X(s_old_epoch, "dropped: of a closed epoch") \
-	X(s_next_epoch, "kept for the epoch to come") \
-	X(s_policy_drop, "dropped by policy") \
-	X(s_unheld, "dropped: could not be kept") \
-	X(in_frames, "client frames in COLO") \
-	X(in_mirrored, "client frames sent to the secondary") \
-	X(in_mirror_failed, "client frames that could not be mirrored") \
-	X(control_sent, "control frames sent") \
-	X(control_received, "control frames received") \
-	X(link_foreign, "frames of the link with a tag that is not expected") \
-	X(link_failed, "frames that could not be sent over the link") \
-	X(port_failed, "frames that could not be sent on the port") \
-	X(parse_failed, "guest frames that do not parse") \
-	X(in_parse_failed, "client frames that do not parse") \
-	X(lock_failed, "flow locks not got in time") \
-	X(flows_created, "flows created") \
-	X(flows_closed, "flows reclaimed") \
-	X(frames_taken, "frame records taken from the pool") \
-	X(frames_given, "frame records given back") \
-	X(mismatches, "mismatches found") \
-	X(rw_in, "client frames delivered to the secondary's guest") \
-	X(rw_in_translated, "... with numbers translated") \
-	X(rw_in_queued, "... that waited for an offset") \
-	X(rw_in_dropped, "... that were dropped: the wait is bounded") \
-	X(rw_in_kept, "... that were kept until the guest acknowledges them") \
-	X(rw_in_redelivered, "... that the guest had lost and was given again") \
-	X(rw_out, "frames of the secondary's guest sent over the link") \
-	X(rw_out_translated, "... with numbers translated") \
-	X(rw_syn_waited, "SYNs that waited for the primary's ISN") \
-	X(rw_untranslatable, "frames that cannot be translated") \
-	X(active_out, "guest frames sent after a take-over") \
-	X(active_in, "client frames delivered after a take-over") \
-	X(active_translated, "frames translated after a take-over") \
-	X(req_payload, "checkpoint requests: other bytes") \
-	X(req_length, "checkpoint requests: other datagram size") \
-	X(req_flags, "checkpoint requests: SYN, FIN, RST, URG or SYN options") \
-	X(req_timeout, "checkpoint requests: a wait ran out") \
-	X(req_queue_full, "checkpoint requests: too many held frames in a flow") \
-	X(req_flow_full, "checkpoint requests: flow table full") \
-	X(req_pool_full, "checkpoint requests: pool full") \
-	X(req_link_gap, "checkpoint requests: loss on the link") \
-	X(req_malformed, "checkpoint requests: guest output does not parse") \
-	X(req_untranslatable, "checkpoint requests: cannot be followed") \
-	X(req_operator, "checkpoint requests: by the operator") \
+	X(s_frames, "frames of the secondary's guest")                             \
+	X(s_matched, "compared equal")                                             \
+	X(s_inside, "nothing new in them: ack noted, dropped")                     \
+	X(s_waited, "came before P's and waited")                                  \
+	X(s_committed, "waited, then dropped by a commit")                         \
+	X(s_failed_over, "waited, then dropped by a failover")                     \
+	X(s_discarded, "waited, then dropped: detached")                           \
+	X(s_old_epoch, "dropped: of a closed epoch")                               \
+	X(s_next_epoch, "kept for the epoch to come")                              \
+	X(s_policy_drop, "dropped by policy")                                      \
+	X(s_unheld, "dropped: could not be kept")                                  \
+	X(in_frames, "client frames in COLO")                                      \
+	X(in_mirrored, "client frames sent to the secondary")                      \
+	X(in_mirror_failed, "client frames that could not be mirrored")            \
+	X(control_sent, "control frames sent")                                     \
+	X(control_received, "control frames received")                             \
+	X(link_foreign, "frames of the link with a tag that is not expected")      \
+	X(link_failed, "frames that could not be sent over the link")              \
+	X(port_failed, "frames that could not be sent on the port")                \
+	X(parse_failed, "guest frames that do not parse")                          \
+	X(in_parse_failed, "client frames that do not parse")                      \
+	X(lock_failed, "flow locks not got in time")                               \
+	X(flows_created, "flows created")                                          \
+	X(flows_closed, "flows reclaimed")                                         \
+	X(frames_taken, "frame records taken from the pool")                       \
+	X(frames_given, "frame records given back")                                \
+	X(mismatches, "mismatches found")                                          \
+	X(rw_in, "client frames delivered to the secondary's guest")               \
+	X(rw_in_translated, "... with numbers translated")                         \
+	X(rw_in_queued, "... that waited for an offset")                           \
+	X(rw_in_dropped, "... that were dropped: the wait is bounded")             \
+	X(rw_in_kept, "... that were kept until the guest acknowledges them")      \
+	X(rw_in_redelivered, "... that the guest had lost and was given again")    \
+	X(rw_out, "frames of the secondary's guest sent over the link")            \
+	X(rw_out_translated, "... with numbers translated")                        \
+	X(rw_syn_waited, "SYNs that waited for the primary's ISN")                 \
+	X(rw_untranslatable, "frames that cannot be translated")                   \
+	X(active_out, "guest frames sent after a take-over")                       \
+	X(active_in, "client frames delivered after a take-over")                  \
+	X(active_translated, "frames translated after a take-over")                \
+	X(req_payload, "checkpoint requests: other bytes")                         \
+	X(req_length, "checkpoint requests: other datagram size")                  \
+	X(req_flags, "checkpoint requests: SYN, FIN, RST, URG or SYN options")     \
+	X(req_timeout, "checkpoint requests: a wait ran out")                      \
+	X(req_queue_full, "checkpoint requests: too many held frames in a flow")   \
+	X(req_flow_full, "checkpoint requests: flow table full")                   \
+	X(req_pool_full, "checkpoint requests: pool full")                         \
+	X(req_link_gap, "checkpoint requests: loss on the link")                   \
+	X(req_malformed, "checkpoint requests: guest output does not parse")       \
+	X(req_untranslatable, "checkpoint requests: cannot be followed")           \
+	X(req_operator, "checkpoint requests: by the operator")                    \
 	X(events_lost, "events that found the ring buffer full")
 
 struct colo_counters {
@@ -383,9 +383,9 @@ struct colo_counters {
 
 /* Ring buffer `events`. */
 enum colo_event_type {
-	COLO_EVENT_REQUEST,	/* a checkpoint is wanted: reason, epoch, key, seq */
-	COLO_EVENT_WATCH,	/* unmatched datagrams on both sides: look at key after reorder_ms */
-	COLO_EVENT_RELEASE,	/* frames of key can leave, but no packet was fit to carry them */
+	COLO_EVENT_REQUEST, /* a checkpoint is wanted: reason, epoch, key, seq */
+	COLO_EVENT_WATCH, /* unmatched datagrams on both sides: look at key after reorder_ms */
+	COLO_EVENT_RELEASE, /* frames of key can leave, but no packet was fit to carry them */
 };
 
 struct colo_event {
@@ -394,7 +394,7 @@ struct colo_event {
 	enum colo_event_type type;
 	enum colo_reason reason;
 	struct colo_flow_key key;
-	__u32 seq;		/* TCP: where it was found */
+	__u32 seq; /* TCP: where it was found */
 	__u32 reserved;
 };
 
@@ -405,16 +405,16 @@ struct colo_event {
  * it has ended, or COLO_CONTROL_AGAIN added if more are left.
  */
 enum colo_control_op {
-	COLO_CONTROL_RELEASE,	/* send what is vouched for */
-	COLO_CONTROL_COMMIT,	/* epoch was opened: all held leave, S's are dropped */
-	COLO_CONTROL_FAILOVER,	/* all held leave, S's are dropped */
-	COLO_CONTROL_DISCARD,	/* all are dropped */
-	COLO_CONTROL_TIMEOUT,	/* look at reorder_ms and compare_timeout_ms */
-	COLO_CONTROL_RECLAIM,	/* delete the flow if closed or idle for its time */
+	COLO_CONTROL_RELEASE,  /* send what is vouched for */
+	COLO_CONTROL_COMMIT,   /* epoch was opened: all held leave, S's are dropped */
+	COLO_CONTROL_FAILOVER, /* all held leave, S's are dropped */
+	COLO_CONTROL_DISCARD,  /* all are dropped */
+	COLO_CONTROL_TIMEOUT,  /* look at reorder_ms and compare_timeout_ms */
+	COLO_CONTROL_RECLAIM,  /* delete the flow if closed or idle for its time */
 };
 
-#define COLO_CONTROL_AGAIN	(1 << 16)
-#define COLO_CONTROL_LEN	1514	/* bytes of input: the packet is also the carrier */
+#define COLO_CONTROL_AGAIN (1 << 16)
+#define COLO_CONTROL_LEN   1514 /* bytes of input: the packet is also the carrier */
 
 struct colo_control {
 	enum colo_control_op op;

@@ -12,28 +12,27 @@
 #ifndef COLO_LINK_H
 #define COLO_LINK_H
 
-#define COLO_LINK_PROTO		0x8100	/* ETH_P_8021Q */
-#define COLO_LINK_TAG_LEN	4
+#define COLO_LINK_PROTO   0x8100 /* ETH_P_8021Q */
+#define COLO_LINK_TAG_LEN 4
 
 enum colo_link_kind {
 	COLO_LINK_NONE,
-	COLO_LINK_INPUT,	/* a client's frame, for the secondary's guest */
-	COLO_LINK_OUTPUT,	/* a frame of the secondary's guest, in P's numbers */
-	COLO_LINK_CONTROL,	/* a clone of the primary's own SYN or SYN-ACK */
+	COLO_LINK_INPUT,   /* a client's frame, for the secondary's guest */
+	COLO_LINK_OUTPUT,  /* a frame of the secondary's guest, in P's numbers */
+	COLO_LINK_CONTROL, /* a clone of the primary's own SYN or SYN-ACK */
 };
 
-#define COLO_LINK_EPOCH_BITS	10
-#define COLO_LINK_EPOCH_MASK	((1U << COLO_LINK_EPOCH_BITS) - 1)
+#define COLO_LINK_EPOCH_BITS 10
+#define COLO_LINK_EPOCH_MASK ((1U << COLO_LINK_EPOCH_BITS) - 1)
 
 /*
  * Kind NONE is never sent, so VID 0 never is. VID 4095 (reserved by 802.1Q)
  * would be CONTROL with all epoch bits set: that epoch value is skipped by
  * colo_link_epoch(), which counts modulo 1023.
  */
-#define COLO_LINK_EPOCH_MOD	1023U
+#define COLO_LINK_EPOCH_MOD 1023U
 
-static inline unsigned int colo_link_vid(enum colo_link_kind kind,
-					 unsigned long long epoch)
+static inline unsigned int colo_link_vid(enum colo_link_kind kind, unsigned long long epoch)
 {
 	return ((unsigned int)kind << COLO_LINK_EPOCH_BITS) |
 	       (unsigned int)(epoch % COLO_LINK_EPOCH_MOD);
@@ -48,8 +47,7 @@ static inline unsigned int colo_link_kind(unsigned int tci)
  * How many epochs a tag is ahead of `epoch`: -511 .. 511, the nearest of all
  * epochs with these low bits.
  */
-static inline int colo_link_epoch_diff(unsigned int tci,
-				       unsigned long long epoch)
+static inline int colo_link_epoch_diff(unsigned int tci, unsigned long long epoch)
 {
 	unsigned int theirs = tci & COLO_LINK_EPOCH_MASK;
 	unsigned int ours = (unsigned int)(epoch % COLO_LINK_EPOCH_MOD);
