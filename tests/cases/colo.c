@@ -26,6 +26,7 @@
 #include "datapath.h"
 #include "release.h"
 
+#define PORT_MTU 1508 /* room for two tags of a guest */
 #define LINK_MTU 1600 /* room for the link's tag and two of the guest's */
 
 struct rig {
@@ -145,7 +146,7 @@ static int make_devices(bool offloads)
 	snprintf(rig->name, sizeof(rig->name), "cases-%d-%s%s", getpid(), role, how);
 	err = devices_tap(&rig->guest, rig->near[0], offloads);
 	if (!err)
-		err = devices_veth(&rig->client, rig->near[1], client, FRAME_MTU, offloads);
+		err = devices_veth(&rig->client, rig->near[1], client, PORT_MTU, offloads);
 	if (!err)
 		err = devices_veth(&rig->other, rig->near[2], other, LINK_MTU, offloads);
 	rig->made = !err;
