@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -131,6 +132,26 @@ static int set_timeouts(const struct run *r, int fd)
 	       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t));
 }
 
+/* A connect that a signal interrupted goes on in the kernel: wait for its end. */
+static int finish_connect(const struct run *r, int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	uint64_t until = now_ns() + (uint64_t)(r->opt->timeout * 1e9);
+	int error = ETIMEDOUT;
+	socklen_t len = sizeof(error);
+
+	while (now_ns() < until) {
+		int n = poll(&p, 1, (until - now_ns()) / 1000000 + 1);
+
+		if (n > 0 && !getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len))
+			break;
+		if (n < 0 && errno != EINTR)
+			return -1;
+	}
+	errno = error;
+	return error ? -1 : 0;
+}
+
 int run_connect(struct run *r, int port)
 {
 	struct sockaddr_in to = {
@@ -138,17 +159,19 @@ int run_connect(struct run *r, int port)
 		.sin_port = htons(r->opt->port ? r->opt->port : port),
 	};
 	int type = port == PORT_UDP ? SOCK_DGRAM : SOCK_STREAM;
-	int fd;
+	int fd, rc;
 
 	if (inet_pton(AF_INET, r->opt->host, &to.sin_addr) != 1)
 		return run_error(r, "%s is not an IPv4 address", r->opt->host);
 	fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
 	if (fd < 0 || set_timeouts(r, fd))
 		return run_error(r, "socket: %s", strerror(errno));
-	if (connect(fd, (struct sockaddr *)&to, sizeof(to))) {
-		if (!(stop_asked && errno == EINTR))
-			run_error(r, "connect to %s:%d: %s", r->opt->host, ntohs(to.sin_port),
-				  strerror(errno));
+	rc = connect(fd, (struct sockaddr *)&to, sizeof(to));
+	if (rc && errno == EINTR)
+		rc = finish_connect(r, fd);
+	if (rc) {
+		run_error(r, "connect to %s:%d: %s", r->opt->host, ntohs(to.sin_port),
+			  strerror(errno));
 		close(fd);
 		return -1;
 	}
