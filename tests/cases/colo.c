@@ -25,6 +25,7 @@
 #include "cases.h"
 #include "datapath.h"
 #include "release.h"
+#include "settings.h"
 
 #define PORT_MTU 1508 /* room for two tags of a guest */
 #define LINK_MTU 1600 /* room for the link's tag and two of the guest's */
@@ -48,86 +49,6 @@ struct rig {
 
 static struct rig rigs[2][2];
 static struct rig *rig; /* of the case that runs */
-
-/* ---- options ------------------------------------------------------------ */
-
-#define OPTION(name, size)                                      \
-	{                                                       \
-#name, offsetof(struct colo_config, name), size \
-	}
-
-static const struct {
-	const char *name;
-	size_t offset;
-	bool size; /* of a map: takes an attach of its own */
-} options[] = {
-	OPTION(compare_timeout_ms, false), OPTION(reorder_ms, false),
-	OPTION(reorder_window, false),     OPTION(queue_max, false),
-	OPTION(flow_grace_ms, false),      OPTION(flow_idle_ms, false),
-	OPTION(max_flows, true),           OPTION(max_frames, true),
-	OPTION(small_blocks, true),        OPTION(big_blocks, true),
-};
-
-static const char *const class_names[COLO_CLASS_MAX] = {
-	"tcp", "udp", "icmp", "icmp6", "ip_other", "arp",
-	"nd",  "mld", "igmp", "lldp",  "stp",      "eth_other",
-};
-
-static const char *const action_names[] = {"compare", "pass", "drop"};
-
-/* set policy.CLASS compare|pass|drop: 0 done, -1 no such thing, 1 not this */
-static int set_policy(const struct statement *st, __u32 *policy)
-{
-	if (strncmp(st->key, "policy.", 7))
-		return 1;
-	for (unsigned int c = 0; c < COLO_CLASS_MAX; c++) {
-		if (strcmp(class_names[c], st->key + 7))
-			continue;
-		for (unsigned int a = 0; a < 3; a++) {
-			if (!strcmp(action_names[a], st->value)) {
-				policy[c] = a;
-				return 0;
-			}
-		}
-	}
-	return -1;
-}
-
-static int set_config(const struct statement *st, struct colo_config *config, bool sizes)
-{
-	uint64_t number;
-
-	for (unsigned int i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-		if (strcmp(options[i].name, st->key))
-			continue;
-		if (text_number(st->value, UINT32_MAX, &number))
-			return -1;
-		if (options[i].size == sizes)
-			*(__u32 *)((char *)config + options[i].offset) = number;
-		return 0;
-	}
-	return -1;
-}
-
-/* All `set` of a case: into config (only sizes, or only the others) and policy. */
-static int set_options(struct run *run, struct colo_config *config, bool sizes, __u32 *policy)
-{
-	for (const struct statement *st = run->test->first; st; st = st->next) {
-		int err = 0;
-
-		if (st->verb != VERB_SET || !strcmp(st->key, "offloads"))
-			continue;
-		err = set_policy(st, policy);
-		if (err > 0)
-			err = set_config(st, config, sizes);
-		if (err) {
-			run_fail(run, "%s:%d: set %s %s: no such option or value", st->file,
-				 st->line, st->key, st->value);
-			return -1;
-		}
-	}
-	return 0;
-}
 
 /* ---- devices and programs ----------------------------------------------- */
 
