@@ -581,6 +581,8 @@ int control(struct __sk_buff *ctx)
 
 	if (!c || ctx_load(ctx, 0, &op, sizeof(op)))
 		return 0;
+	if (op.op == COLO_CONTROL_REQUEST)
+		return request(op.reason, &op.key, 0);
 	f = bpf_map_lookup_elem(&flows, &op.key);
 	if (!f)
 		return 0;
@@ -611,6 +613,8 @@ int control(struct __sk_buff *ctx)
 	case COLO_CONTROL_RECLAIM:
 		if (control_reclaim(f, &op.key))
 			return 1;
+		break;
+	default:
 		break;
 	}
 	word_unlock(&f->lock);

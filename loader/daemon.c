@@ -328,20 +328,12 @@ int daemon_ring_event(void *context, void *data, size_t size)
 
 const char *daemon_checkpoint(struct daemon *d)
 {
-	struct colo_session *session = (struct colo_session *)d->dp.session;
-	__u64 epoch = session->epoch, old = session->request_epoch;
-
 	if (d->session.role != COLO_ROLE_PRIMARY)
 		return "this is the secondary: ask the primary's daemon";
 	if (d->session.state != SESSION_COLO)
 		return "COLO does not run";
-	/* As the programs do: one request an epoch. */
-	if (old < epoch &&
-	    __atomic_compare_exchange_n(&session->request_epoch, &old, epoch, false,
-					__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-		session->request_reason = COLO_REASON_OPERATOR;
-		session->request_ns = daemon_now();
-	}
+	if (release_request(&d->dp, COLO_REASON_OPERATOR) < 0)
+		return "the program `control` could not be run";
 	ask_checkpoint(d, daemon_now());
 	return NULL;
 }

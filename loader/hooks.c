@@ -194,12 +194,18 @@ static void answer_lost(void *context, json_t *value, const char *error)
 }
 
 /*
- * The disk first, as COLO's documentation has it: the secondary's NBD server
+ * First COLO's channel is torn: QEMU's main loop may wait on a peer that fell
+ * silent in the middle of a checkpoint, and every command that is not out of
+ * band waits for the main loop.
+ *
+ * Then the disk, as COLO's documentation has it: the secondary's NBD server
  * ends, so that a primary that still lives cannot write to the new disk. What
  * a primary needs depends on its block graph: --on-failover-qmp.
  */
 void hooks_fail_over(struct daemon *d)
 {
+	run_command(d, true, "yank",
+		    json_pack("{s:[{s:s}]}", "instances", "type", "migration"));
 	if (d->options.on_failover)
 		each_line(d->options.on_failover, d);
 	else if (d->session.role == COLO_ROLE_SECONDARY)

@@ -196,6 +196,16 @@ static void open_epoch(struct datapath *dp, __u64 epoch)
 	__atomic_store_n(&dp->session->epoch, epoch, __ATOMIC_SEQ_CST);
 }
 
+int release_request(struct datapath *dp, enum colo_reason reason)
+{
+	struct colo_control control = {
+		.op = COLO_CONTROL_REQUEST,
+		.reason = reason,
+	};
+
+	return control_once(dp, &control);
+}
+
 int release_start(struct datapath *dp, __u64 epoch)
 {
 	int err;

@@ -30,6 +30,9 @@ __u64 release_oldest(const struct datapath *dp);
 /* A ring buffer event: what it needs besides telling QEMU (WATCH, RELEASE). */
 int release_event(struct datapath *dp, const struct colo_event *event, __u64 *next_ns);
 
+/* Ask for a checkpoint, as the programs do: one an epoch. */
+int release_request(struct datapath *dp, enum colo_reason reason);
+
 /* Secondary: `epoch` + 1 opens; offsets and what waits for one are cleared. */
 int release_reset(struct datapath *dp, __u64 epoch);
 

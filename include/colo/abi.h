@@ -411,6 +411,7 @@ enum colo_control_op {
 	COLO_CONTROL_DISCARD,  /* all are dropped */
 	COLO_CONTROL_TIMEOUT,  /* look at reorder_ms and compare_timeout_ms */
 	COLO_CONTROL_RECLAIM,  /* delete the flow if closed or idle for its time */
+	COLO_CONTROL_REQUEST,  /* ask for a checkpoint; the reason is in `reason`, no flow */
 };
 
 #define COLO_CONTROL_AGAIN (1 << 16)
@@ -418,7 +419,7 @@ enum colo_control_op {
 
 struct colo_control {
 	enum colo_control_op op;
-	__u32 reserved;
+	enum colo_reason reason;
 	__u64 epoch;
 	struct colo_flow_key key;
 };
