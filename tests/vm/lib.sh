@@ -574,8 +574,8 @@ disk_check() {
 	fi
 	rm -f "$dir/append.log"
 	debugfs -R "dump /append.log $dir/append.log" "$image" 2>/dev/null
-	"$build/tools/client" check-log --file "$dir/append.log" \
-		--first "$first" --count "$count"
+	client_ok "$("$build/tools/client" check-log \
+		--file "$dir/append.log" --first "$first" --count "$count")"
 }
 
 # --- what was measured ------------------------------------------------------
@@ -606,9 +606,26 @@ request_reasons() {
 		"\(.key[4:]) \(.value)"] | join(", ")'
 }
 
+# epoch SIDE: the one that is open there, 0 outside COLO.
+epoch() {
+	proxy "$1" status -j | jq .epoch
+}
+
+epoch_past() {
+	[ "$(epoch "$1")" -gt "$2" ]
+}
+
 # field JSON NAME: of a client's or a command's answer.
 field() {
 	jq -r ".$2" <<<"$1"
+}
+
+# claim WHAT COMMAND...: a line of a test's result.
+claim() {
+	local what=$1
+
+	shift
+	if "$@"; then echo "ok - $what"; else echo "not ok - $what"; fi
 }
 
 # client_ok JSON: ended without an error? Says which, if not.
