@@ -44,6 +44,7 @@ struct scratch {
 	struct packet pkt;
 	__u8 out[HDR_SCRATCH]; /* headers of a frame that is being made */
 	__u8 pseudo[40];
+	struct colo_control control; /* off the stack: 512 bytes for a chain of calls */
 	struct colo_flow flow;       /* value of a new flow */
 	struct colo_rewrite rewrite; /* likewise on a secondary */
 };

@@ -574,32 +574,34 @@ SEC("tc")
 int control(struct __sk_buff *ctx)
 {
 	struct colo_config *c = config_get();
-	struct colo_control op;
+	struct scratch *s = scratch_get();
+	struct colo_control *op;
 	struct release r;
 	struct colo_flow *f;
 	__u32 ret = 0;
 
-	if (!c || ctx_load(ctx, 0, &op, sizeof(op)))
+	if (!c || !s || ctx_load(ctx, 0, &s->control, sizeof(s->control)))
 		return 0;
-	if (op.op == COLO_CONTROL_REQUEST)
-		return request(op.reason, &op.key, 0);
-	f = bpf_map_lookup_elem(&flows, &op.key);
+	op = &s->control;
+	if (op->op == COLO_CONTROL_REQUEST)
+		return request(op->reason, &op->key, 0);
+	f = bpf_map_lookup_elem(&flows, &op->key);
 	if (!f)
 		return 0;
 	if (!word_lock(&f->lock))
 		return COLO_CONTROL_AGAIN;
-	if (!key_equal(&f->key, &op.key)) {
+	if (!key_equal(&f->key, &op->key)) {
 		word_unlock(&f->lock);
 		return 0;
 	}
 	release_init(&r, ctx, f, c->port_ifindex, 0);
 	r.partial = 0; /* a packet made by BPF_PROG_RUN is complete */
-	switch (op.op) {
+	switch (op->op) {
 	case COLO_CONTROL_RELEASE:
 		ret = control_release(&r);
 		break;
 	case COLO_CONTROL_COMMIT:
-		ret = control_commit(&r, op.epoch);
+		ret = control_commit(&r, op->epoch);
 		break;
 	case COLO_CONTROL_FAILOVER:
 		ret = control_end(&r, END_FAILED_OVER);
@@ -611,7 +613,7 @@ int control(struct __sk_buff *ctx)
 		ret = control_timeout(f);
 		break;
 	case COLO_CONTROL_RECLAIM:
-		if (control_reclaim(f, &op.key))
+		if (control_reclaim(f, &op->key))
 			return 1;
 		break;
 	default:

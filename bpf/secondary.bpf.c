@@ -475,18 +475,20 @@ int control(struct __sk_buff *ctx)
 {
 	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
-	struct colo_control op;
+	struct scratch *s = scratch_get();
+	struct colo_control *op;
 	struct colo_rewrite *f;
 	__u32 ret = 0;
 
-	if (!c || !ses || ctx_load(ctx, 0, &op, sizeof(op)))
+	if (!c || !ses || !s || ctx_load(ctx, 0, &s->control, sizeof(s->control)))
 		return 0;
-	f = rewrite_find(&op.key);
+	op = &s->control;
+	f = rewrite_find(&op->key);
 	if (!f)
 		return 0;
-	switch (op.op) {
+	switch (op->op) {
 	case COLO_CONTROL_COMMIT:
-		rewrite_reset(f, op.epoch);
+		rewrite_reset(f, op->epoch);
 		break;
 	case COLO_CONTROL_FAILOVER:
 		ret = control_failover(ctx, f, c->port_ifindex, ses->epoch);
@@ -498,7 +500,7 @@ int control(struct __sk_buff *ctx)
 		if (!reclaim_due(f))
 			break;
 		rewrite_forget(f);
-		if (bpf_map_delete_elem(&flows, &op.key))
+		if (bpf_map_delete_elem(&flows, &op->key))
 			break;
 		COUNT(flows_closed);
 		return 1; /* it is gone: nothing to unlock */
