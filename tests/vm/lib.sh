@@ -58,11 +58,11 @@ now_ms() {
 
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds.
 wait_for() {
-	local until=$(($(now_ms) + $1 * 1000)) what=$2 bound=$1
+	local until=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000)) what=$2 bound=$1
 
 	shift 2
 	until "$@" >/dev/null 2>&1; do
-		if [ "$(now_ms)" -ge "$until" ]; then
+		if ((${EPOCHREALTIME/[.,]/} >= until)); then
 			echo "error: $what: not within $bound s" >&2
 			return 1
 		fi
@@ -433,6 +433,15 @@ end_process() {
 	kill -KILL "$pid" 2>/dev/null || true
 }
 
+# An attach that Ctrl-C ended leaves half an instance, which detach refuses.
+# Its pins are ours by their name; its hooks go with the namespace.
+proxy_detach() {
+	local pins=/sys/fs/bpf/colo-bpf/$id-$1
+
+	[ ! -d "$pins" ] || proxy "$1" detach >"$dir/detach.log" 2>&1 ||
+		rm -rf "$pins"
+}
+
 pair_down() {
 	local side pid
 
@@ -446,9 +455,7 @@ pair_down() {
 		[ -z "${qemu_pid[$side]-}" ] ||
 			end_process "${qemu_pid[$side]}" KILL
 		unset "daemon_pid[$side]" "qemu_pid[$side]"
-		[ ! -d "/sys/fs/bpf/colo-bpf/$id-$side" ] ||
-			proxy "$side" detach >/dev/null ||
-			echo "warning: detach $id-$side failed" >&2
+		proxy_detach "$side"
 	done
 	[ ! -e "/run/netns/$id-c" ] || net_mend
 }
