@@ -391,7 +391,8 @@ static int hook_attach(const char *name, const struct hook *hook, int prog_fd)
 	return err;
 }
 
-static int link_promiscuous(const char *name, const struct hook *hook)
+/* Frames on the port and on the link are for the guest's MAC, not for the device's. */
+static int hook_promiscuous(const char *name, const struct hook *hook)
 {
 	bool was = true;
 	char mark[64];
@@ -429,7 +430,9 @@ static int attach_pinned(const struct datapath_options *o)
 	hooks_from(hook, dp.abi.guest, dp.abi.port, dp.abi.link, dp.config);
 	for (int i = 0; i < HOOKS; i++)
 		id[i] = prog_id(dp.prog_fd[hook[i].prog]);
-	err = link_promiscuous(o->name, &hook[2]);
+	err = hook_promiscuous(o->name, &hook[1]);
+	if (!err)
+		err = hook_promiscuous(o->name, &hook[2]);
 	for (int i = 0; !err && i < HOOKS; i++)
 		err = hook_attach(o->name, &hook[i], dp.prog_fd[hook[i].prog]);
 	if (!err)
