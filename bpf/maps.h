@@ -44,6 +44,9 @@ struct scratch {
 	struct packet pkt;
 	__u8 out[HDR_SCRATCH]; /* headers of a frame that is being made */
 	__u8 pseudo[40];
+	__u32 carrier;               /* the record of S's packet, COLO_NONE: it is P's */
+	__u32 carrier_done;          /* it is in no queue any more */
+	__u32 compared_to;           /* how far from its start that record was compared */
 	struct colo_control control; /* off the stack: 512 bytes for a chain of calls */
 	struct colo_flow flow;       /* value of a new flow */
 	struct colo_rewrite rewrite; /* likewise on a secondary */

@@ -15,6 +15,9 @@
 #define TCPOPT_SACKOK 4
 #define TCPOPT_SACK   5
 #define TCPOPT_TS     8
+#define TCPOPT_MD5    19
+#define TCPOPT_AO     29
+#define TCPOPT_MPTCP  30
 #define TCPOPT_MAX    40 /* bytes of options */
 
 struct options {
@@ -75,8 +78,12 @@ static __always_inline void options_scan(struct options *o, struct scratch *s, _
 		bpf_loop(TCPOPT_MAX, option_step, o, 0);
 }
 
-#define SYN_KINDS \
-	(1U << TCPOPT_MSS | 1U << TCPOPT_WSCALE | 1U << TCPOPT_SACKOK | 1U << TCPOPT_TS)
+#define SYN_KEYED (1U << TCPOPT_MD5 | 1U << TCPOPT_AO | 1U << TCPOPT_MPTCP)
+#define SYN_KINDS                                                                         \
+	(1U << TCPOPT_MSS | 1U << TCPOPT_WSCALE | 1U << TCPOPT_SACKOK | 1U << TCPOPT_TS | \
+	 SYN_KEYED)
+/* In syn_options(): keys that differ between the guests, a checkpoint evens them. */
+#define SYN_UNTRANSLATABLE ((__u64)SYN_KEYED << 32)
 
 /*
  * What of a SYN's options must agree: MSS, window scale, SACK permitted,

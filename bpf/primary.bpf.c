@@ -36,6 +36,7 @@ static __always_inline void release_init(struct release *r, struct __sk_buff *ct
 	r->l4_off = l4_off;
 	r->partial = -1;
 	r->ended = 0;
+	r->spent = 0;
 }
 
 /*
@@ -136,9 +137,12 @@ static __always_inline void tell_isn(struct __sk_buff *ctx, __u64 epoch)
 static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, struct packet *p)
 {
 	struct colo_flow *f = r->flow;
+	struct scratch *s = scratch_get();
 	int covered, fresh, ret;
 	__u32 idx;
 
+	if (!s)
+		return CTX_DROP;
 	stream_note_p(f, p);
 	if (p->flags & COLO_FR_SYN)
 		tell_isn(ctx, f->epoch);
@@ -160,6 +164,9 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, st
 		return CTX_DROP;
 	}
 	stream_insert(&f->p_held, idx, p->seq);
+	if (p->flags & COLO_FR_SYN && syn_options(idx) & SYN_UNTRANSLATABLE)
+		request(COLO_REASON_UNTRANSLATABLE, &f->key, p->seq);
+	s->carrier = COLO_NONE;
 	stream_match(f);
 	r->self = idx;
 	release_stream(r);
@@ -311,6 +318,10 @@ static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
 	f->flags |= COLO_F_TCP;
 	if (p->flags & COLO_FR_SYN)
 		stream_s_syn(f, p->seq);
+	if (stream_s_old(f, p->flags)) {
+		COUNT(s_old_life);
+		return;
+	}
 	stream_note_s(f, p->flags, p->ack);
 	if (!(p->flags & COLO_FR_RST) && (p->seq == p->end || vouched_for(f, p->seq, p->end))) {
 		COUNT(s_inside);
@@ -321,8 +332,14 @@ static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
 	if (idx == COLO_NONE)
 		return;
 	stream_insert(&f->s_wait, idx, p->seq);
+	s->carrier = idx;
+	s->carrier_done = 0;
+	s->compared_to = p->seq;
 	stream_match(f);
-	stream_carry(r, s);
+	if (s->compared_to == p->end)
+		stream_carry(r, s);
+	if (s->carrier_done)
+		frame_give(idx);
 	release_stream(r);
 	if (f->s_wait.count)
 		COUNT(s_waited);
@@ -383,10 +400,18 @@ static __always_inline int s_received(struct __sk_buff *ctx, struct colo_session
 		COUNT(s_old_epoch);
 		return CTX_DROP;
 	}
-	if (!s || ahead > 1 || bpf_skb_vlan_pop(ctx) ||
-	    packet_parse(ctx, FROM_GUEST) != PARSE_OK ||
-	    (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP)) {
+	if (!s || ahead > 1 || bpf_skb_vlan_pop(ctx)) {
 		COUNT(s_unheld);
+		return CTX_DROP;
+	}
+	if (packet_parse(ctx, FROM_GUEST) != PARSE_OK) {
+		COUNT(s_unheld);
+		request(COLO_REASON_MALFORMED, &s->pkt.key, 0);
+		return CTX_DROP;
+	}
+	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
+		COUNT(s_unheld);
+		request(COLO_REASON_UNTRANSLATABLE, &s->pkt.key, 0);
 		return CTX_DROP;
 	}
 	if (action_of(s->pkt.class) != COLO_ACTION_COMPARE) {
@@ -509,7 +534,8 @@ static long oldest_step(__u32 step __unused, void *arg)
 
 	if (!fr)
 		return 1;
-	if (!(fr->flags & COLO_FR_MATCHED) && fr->held_ns < o->ns)
+	/* a matched datagram waits for others; of a stream, for an ack or its tail */
+	if ((!(fr->flags & COLO_FR_MATCHED) || fr->flags & COLO_FR_TCP) && fr->held_ns < o->ns)
 		o->ns = fr->held_ns;
 	o->at = fr->next;
 	return 0;
@@ -529,12 +555,13 @@ static __always_inline __u64 earlier(__u64 a, __u64 b)
 	return a < b ? a : b;
 }
 
-static __always_inline __u32 control_timeout(struct colo_flow *f)
+/* A function of its own, as is the next: what they need is not on control()'s stack. */
+__noinline int control_timeout(struct colo_flow *f)
 {
 	struct colo_config *c = config_get();
 	__u64 now = bpf_ktime_get_ns(), p, s, all;
 
-	if (!c)
+	if (!c || !f)
 		return 0;
 	p = queue_oldest(&f->p_held);
 	s = queue_oldest(&f->s_wait);
@@ -542,6 +569,11 @@ static __always_inline __u32 control_timeout(struct colo_flow *f)
 	    (p > s ? p : s) + c->reorder_ms * 1000000ULL <= now) {
 		datagram_mismatch(f);
 		return 0;
+	}
+	if (f->flags & COLO_F_WATCH) {
+		/* others stand there now: watched anew */
+		f->flags &= ~COLO_F_WATCH;
+		datagram_check(f);
 	}
 	all = earlier(earlier(p, s),
 		      earlier(queue_oldest(&f->p_ackwait), queue_oldest(&f->p_commit)));
@@ -551,20 +583,19 @@ static __always_inline __u32 control_timeout(struct colo_flow *f)
 }
 
 /* Returns 1 if the flow was deleted: then it must not be unlocked. */
-static __always_inline __u32 control_reclaim(struct colo_flow *f,
-					     const struct colo_flow_key *key)
+__noinline int control_reclaim(struct colo_flow *f)
 {
 	struct colo_config *c = config_get();
 	__u64 now = bpf_ktime_get_ns(), limit;
 
-	if (!c || flow_holds(f) || f->s_wait.count || f->s_next_epoch.count)
+	if (!c || !f || flow_holds(f) || f->s_wait.count || f->s_next_epoch.count)
 		return 0;
 	limit = c->flow_idle_ms;
 	if (f->flags & (COLO_F_RST | COLO_F_P_FIN))
 		limit = c->flow_grace_ms;
 	if (f->seen_ns + limit * 1000000ULL > now)
 		return 0;
-	if (bpf_map_delete_elem(&flows, key))
+	if (bpf_map_delete_elem(&flows, &f->key))
 		return 0;
 	COUNT(flows_closed);
 	return 1;
@@ -613,7 +644,7 @@ int control(struct __sk_buff *ctx)
 		ret = control_timeout(f);
 		break;
 	case COLO_CONTROL_RECLAIM:
-		if (control_reclaim(f, &op->key))
+		if (control_reclaim(f))
 			return 1;
 		break;
 	default:

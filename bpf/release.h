@@ -9,7 +9,8 @@
 #include "emit.h"
 #include "flow.h"
 
-#define RELEASE_MAX 64 /* frames a program run may release */
+#define ACKWAIT_WALK 1024 /* frames that are looked at for a covered ack */
+#define RELEASE_MAX  64   /* frames a program run may release */
 
 enum frame_end {
 	END_MATCHED,
@@ -27,6 +28,8 @@ struct release {
 	__u32 l4_off; /* of the packet, for a partial checksum */
 	int partial;  /* -1: not known yet */
 	__u32 ended;
+	__u32 spent; /* the packet was a carrier: it is nobody's frame any more */
+	__u32 next;  /* of the walk through p_ackwait */
 };
 
 static __always_inline int seq_lt(__u32 a, __u32 b)
@@ -111,12 +114,13 @@ static __always_inline int release_units(struct release *r, __u32 idx,
 {
 	int how, ret;
 
-	if (idx == r->self && from == fr->seq && to == fr->end) {
+	if (idx == r->self && !r->spent && from == fr->seq && to == fr->end) {
 		ret = ctx_send_copy(r->ctx, r->ifindex);
 	} else {
 		how = release_how(r, fr);
 		if (how < 0)
 			return -1;
+		r->spent = 1;
 		if (fr->flags & COLO_FR_TCP)
 			ret = emit_range(r->ctx, idx, from, to, how);
 		else
@@ -158,19 +162,39 @@ static long release_ackwait_step(__u32 step __unused, void *arg)
 {
 	struct release *r = arg;
 	struct colo_flow *f = r->flow;
-	__u32 idx = f->p_ackwait.head;
+	__u32 idx = r->next;
 	struct colo_frame *fr = frame_at(idx);
 
 	if (!fr)
 		return 1;
+	r->next = fr->next;
 	if (!ack_covered(f, fr->flags, fr->ack))
-		return 1;
+		return 0;
 	if (release_units(r, idx, fr, fr->seq, fr->end)) {
 		release_pending(f);
 		return 1;
 	}
 	release_end(r, &f->p_ackwait, idx);
 	return 0;
+}
+
+/* Units of P below `to` have left. */
+static __always_inline void stream_left(struct colo_flow *f, __u32 to)
+{
+	if (!(f->flags & COLO_F_P_LEFT) || seq_lt(f->p_left, to))
+		f->p_left = to;
+	f->flags |= COLO_F_P_LEFT;
+}
+
+/*
+ * A retransmission of what has left meanwhile brings no new unit any more: its
+ * ack may wait, what is behind it need not.
+ */
+static __always_inline int stream_repeats(const struct colo_flow *f,
+					  const struct colo_frame *fr)
+{
+	return f->flags & COLO_F_P_LEFT && !(fr->flags & COLO_FR_RST) &&
+	       fr->vouched == fr->end && seq_leq(fr->end, f->p_left);
 }
 
 /* Vouched units at the head of the stream, as far as S's ack allows. */
@@ -181,9 +205,16 @@ static long release_stream_step(__u32 step __unused, void *arg)
 	__u32 idx = f->p_held.head, to;
 	struct colo_frame *fr = frame_at(idx);
 
-	if (!fr || !ack_covered(f, fr->flags, fr->ack))
+	if (!fr)
 		return 1;
 	to = fr->vouched;
+	if (!ack_covered(f, fr->flags, fr->ack)) {
+		if (!stream_repeats(f, fr))
+			return 1;
+		queue_remove(&f->p_held, idx);
+		queue_append(&f->p_ackwait, idx);
+		return 0;
+	}
 	if (fr->flags & COLO_FR_RST) {
 		if (!(fr->flags & COLO_FR_MATCHED))
 			return 1;
@@ -197,6 +228,7 @@ static long release_stream_step(__u32 step __unused, void *arg)
 		return 1;
 	}
 	fr->released = to;
+	stream_left(f, to);
 	if (to != fr->end)
 		return 1;
 	release_end(r, &f->p_held, idx);
@@ -226,10 +258,11 @@ static __always_inline void release_stream(struct release *r)
 {
 	struct colo_flow *f = r->flow;
 
-	if (f->p_ackwait.count)
-		bpf_loop(RELEASE_MAX, release_ackwait_step, r, 0);
 	if (f->p_held.count)
 		bpf_loop(RELEASE_MAX, release_stream_step, r, 0);
+	r->next = f->p_ackwait.head;
+	if (f->p_ackwait.count)
+		bpf_loop(ACKWAIT_WALK, release_ackwait_step, r, 0);
 	if (r->ended >= RELEASE_MAX)
 		release_pending(f);
 }

@@ -103,38 +103,53 @@ static __always_inline void rewrite_reset(struct colo_rewrite *f, __u64 epoch)
 	if (f->epoch == epoch)
 		return;
 	rewrite_forget(f);
-	f->flags &= COLO_RW_ECHO | (f->p_epoch == epoch ? COLO_RW_P_ISN | COLO_RW_P_TS : 0);
+	f->flags &= COLO_RW_ECHO | COLO_RW_P_KNOWN |
+		    (f->p_epoch == epoch ? COLO_RW_P_ISN | COLO_RW_P_TS : 0);
 	f->seq_delta = 0;
 	f->ts_delta = 0;
 	f->epoch = epoch;
 }
 
-/* The client begins a new life of the tuple, unless it repeats its SYN. */
+/*
+ * The client's SYN begins a life if there is none. In one it may be a stray,
+ * which the guest answers without giving the connection up (RFC 5961): only
+ * the guest's own SYN ends it.
+ */
 static __always_inline void rewrite_client_syn(struct colo_rewrite *f, __u32 isn)
 {
-	__u32 keep = 0;
-
-	if (f->flags & COLO_RW_C_ISN && f->c_isn == isn)
+	if (f->flags & (COLO_RW_S_ISN | COLO_RW_OFFSET | COLO_RW_OLD))
 		return;
-	rewrite_forget(f);
-	if (f->flags & COLO_RW_P_ISN && f->p_c_isn == isn + 1)
-		keep = COLO_RW_P_ISN | COLO_RW_P_TS;
-	f->flags = COLO_RW_C_ISN | (f->flags & keep);
+	f->flags |= COLO_RW_C_ISN;
 	f->c_isn = isn;
+}
+
+/* The guest begins a new life of the tuple. P's ISN of the one before is used up. */
+static __always_inline void rewrite_new_life(struct colo_rewrite *f)
+{
+	rewrite_forget(f);
+	if (f->flags & COLO_RW_P_USED)
+		f->flags &= ~(COLO_RW_P_ISN | COLO_RW_P_TS);
+	f->flags &= COLO_RW_P_ISN | COLO_RW_P_TS | COLO_RW_P_USED | COLO_RW_P_KNOWN |
+		    COLO_RW_C_ISN;
 	f->seq_delta = 0;
 	f->ts_delta = 0;
 }
 
-/* Both ISNs are known: what is between them is the offset of this life. */
+/*
+ * Both ISNs are known: what is between them is the offset of this life, if it
+ * is one: two SYN-ACKs must answer the same SYN.
+ */
 static __always_inline void rewrite_offset(struct colo_rewrite *f)
 {
-	if (!(f->flags & COLO_RW_P_ISN) || !(f->flags & COLO_RW_S_ISN))
+	if (f->flags & COLO_RW_OFFSET || !(f->flags & COLO_RW_P_ISN) ||
+	    !(f->flags & COLO_RW_S_ISN) || f->p_epoch != f->epoch ||
+	    (f->p_c_isn && f->s_c_isn && f->p_c_isn != f->s_c_isn))
 		return;
 	f->seq_delta = f->p_isn - f->s_isn;
 	f->ts_delta = 0;
 	if (f->flags & COLO_RW_P_TS && f->flags & COLO_RW_S_TS)
 		f->ts_delta = f->p_tsval - f->s_tsval;
-	f->flags |= COLO_RW_OFFSET;
+	f->flags |= COLO_RW_OFFSET | COLO_RW_P_USED;
 }
 
 static __always_inline __u32 get32(struct scratch *s, __u32 off)

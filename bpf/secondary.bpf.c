@@ -34,20 +34,22 @@ static __always_inline enum verdict out_syn(struct __sk_buff *ctx, struct scratc
 	struct packet *p = &s->pkt;
 	__u32 tsval;
 
-	if (!(p->flags & COLO_FR_ACK) && f->flags & COLO_RW_S_ISN && f->s_isn != p->seq) {
-		/* the guest opens the tuple anew */
-		rewrite_forget(f);
-		f->flags &= ~(COLO_RW_OFFSET | COLO_RW_C_ISN);
-		if (f->p_epoch != f->epoch)
-			f->flags &= ~(COLO_RW_P_ISN | COLO_RW_P_TS);
+	if (!(f->flags & COLO_RW_S_ISN) || f->s_isn != p->seq) {
+		if (f->flags & COLO_RW_S_ISN)
+			rewrite_new_life(f);
+		f->flags &= ~COLO_RW_OLD;
+		f->s_isn = p->seq;
+		f->s_c_isn = p->flags & COLO_FR_ACK ? p->ack : 0;
+		f->flags |= COLO_RW_S_ISN;
+		if (syn_tsval(s, &tsval)) {
+			f->s_tsval = tsval;
+			f->flags |= COLO_RW_S_TS;
+		}
+		rewrite_offset(f);
+		/* after a checkpoint S repeats what P has begun: the same number */
+		if (f->flags & COLO_RW_P_KNOWN && f->p_isn == p->seq)
+			f->flags |= COLO_RW_OFFSET;
 	}
-	f->s_isn = p->seq;
-	f->flags |= COLO_RW_S_ISN;
-	if (syn_tsval(s, &tsval)) {
-		f->s_tsval = tsval;
-		f->flags |= COLO_RW_S_TS;
-	}
-	rewrite_offset(f);
 	if (f->flags & COLO_RW_OFFSET)
 		return TRANSLATED;
 	COUNT(rw_syn_waited);
@@ -65,8 +67,12 @@ static __always_inline enum verdict out_stream(struct __sk_buff *ctx, struct scr
 		return out_syn(ctx, s, f);
 	if (f->flags & COLO_RW_OFFSET)
 		return f->seq_delta || f->ts_delta ? TRANSLATED : PASS;
-	if (!(f->flags & COLO_RW_S_ISN))
-		return PASS; /* older than the epoch, or refuses the SYN */
+	if (!(f->flags & COLO_RW_S_ISN)) {
+		/* older than the epoch, or refuses the SYN */
+		if (!(p->flags & COLO_FR_RST))
+			f->flags |= COLO_RW_OLD;
+		return PASS;
+	}
 	COUNT(rw_untranslatable);
 	return WAITS;
 }
@@ -166,7 +172,8 @@ static __always_inline int active_out(struct __sk_buff *ctx, struct scratch *s,
 		f = rewrite_find(&s->pkt.key);
 		if (f) {
 			rewrite_reset(f, ses->epoch);
-			if (s->pkt.flags & COLO_FR_SYN)
+			if (s->pkt.flags & COLO_FR_SYN &&
+			    (!(f->flags & COLO_RW_S_ISN) || f->s_isn != s->pkt.seq))
 				f->flags = 0; /* a new life, left alone */
 			f->seen_ns = bpf_ktime_get_ns();
 			note_end(f, s->pkt.flags, COLO_RW_G_FIN);
@@ -255,6 +262,7 @@ static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scra
 		c_wait_add(ctx, f);
 		return WAITS;
 	}
+	f->flags |= COLO_RW_OLD;
 	return PASS; /* older than the epoch: offset 0 */
 }
 
@@ -283,6 +291,11 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 	parsed = packet_parse(ctx, FROM_CLIENT);
 	if (parsed != PARSE_OK)
 		COUNT(in_parse_failed);
+	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
+		/* its numbers cannot be translated; the client sends it again */
+		COUNT(rw_in_dropped);
+		return CTX_DROP;
+	}
 	v = quoting(ctx, &s->pkt, parsed, FROM_CLIENT);
 	if (is_stream(&s->pkt, parsed)) {
 		f = rewrite_get(s, ses->epoch);
@@ -331,17 +344,19 @@ static __always_inline void control_frame(struct __sk_buff *ctx, struct scratch 
 		return;
 	rewrite_reset(f, ses->epoch);
 	f->seen_ns = bpf_ktime_get_ns();
-	f->p_isn = p->seq;
-	f->p_c_isn = p->flags & COLO_FR_ACK ? p->ack : 0;
-	f->p_epoch = epoch;
-	f->flags |= COLO_RW_P_ISN;
-	f->flags &= ~COLO_RW_P_TS;
-	if (syn_tsval(s, &tsval)) {
-		f->p_tsval = tsval;
-		f->flags |= COLO_RW_P_TS;
+	if (!(f->flags & (COLO_RW_P_ISN | COLO_RW_P_USED)) || f->p_isn != p->seq) {
+		f->p_isn = p->seq;
+		f->p_c_isn = p->flags & COLO_FR_ACK ? p->ack : 0;
+		f->p_epoch = epoch;
+		f->flags |= COLO_RW_P_ISN | COLO_RW_P_KNOWN;
+		f->flags &= ~(COLO_RW_P_TS | COLO_RW_P_USED);
+		if (syn_tsval(s, &tsval)) {
+			f->p_tsval = tsval;
+			f->flags |= COLO_RW_P_TS;
+		}
 	}
-	if (epoch == ses->epoch && f->flags & COLO_RW_S_ISN) {
-		rewrite_offset(f);
+	rewrite_offset(f);
+	if (epoch == ses->epoch && f->flags & COLO_RW_OFFSET) {
 		how = carrier_how(ctx, s, c->link_ifindex);
 		if (how >= 0 && f->syn_frame != COLO_NONE)
 			syn_send(ctx, f, how | HOW_LINK);
@@ -392,8 +407,6 @@ static __always_inline int active_in(struct __sk_buff *ctx, struct scratch *s,
 		f = rewrite_find(&p->key);
 		if (f) {
 			rewrite_reset(f, ses->epoch);
-			if (p->flags & COLO_FR_SYN && !(p->flags & COLO_FR_ACK))
-				f->flags = 0; /* a new life, left alone */
 			f->seen_ns = bpf_ktime_get_ns();
 			note_end(f, p->flags, COLO_RW_C_FIN);
 			__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
@@ -458,13 +471,17 @@ static __always_inline __u32 control_failover(struct __sk_buff *ctx, struct colo
 
 static __always_inline int reclaim_due(const struct colo_rewrite *f)
 {
+	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
 	__u32 closed = COLO_RW_G_FIN | COLO_RW_C_FIN;
 	__u64 limit;
 
-	if (!c || f->syn_frame != COLO_NONE || f->c_wait.count)
+	if (!c || !ses || f->syn_frame != COLO_NONE || f->c_wait.count)
 		return 0;
 	limit = c->flow_idle_ms;
+	if (f->flags & COLO_RW_OFFSET && f->epoch == ses->epoch &&
+	    (f->seq_delta || f->ts_delta))
+		limit = ~0U; /* its client knows P's numbers for as long as it lives */
 	if (f->flags & COLO_RW_RST || (f->flags & closed) == closed)
 		limit = c->flow_grace_ms;
 	return f->seen_ns + limit * 1000000ULL <= bpf_ktime_get_ns();

@@ -63,13 +63,17 @@ static __always_inline long match_failed(struct match *m, __u32 reason, __u32 se
 static __always_inline void match_remove_s(struct match *m, struct colo_frame *s)
 {
 	__u32 next = s->next, idx = m->s;
+	struct scratch *sc = scratch_get();
 
 	queue_remove(&m->flow->s_wait, idx);
 	if (s->flags & COLO_FR_MATCHED)
 		COUNT(s_matched);
 	else
 		COUNT(s_inside);
-	frame_give(idx);
+	if (sc && sc->carrier == idx)
+		sc->carrier_done = 1; /* its bytes are needed a little longer */
+	else
+		frame_give(idx);
 	m->s = next;
 }
 
@@ -94,6 +98,23 @@ static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 		return match_failed(m, COLO_REASON_FLAGS, p->seq);
 	m->s = s->next;
 	return 0;
+}
+
+/*
+ * URG and its pointer must agree (rule 7): to the letter where both segments
+ * begin alike; else both have the same urgent byte before them, or none.
+ */
+static __always_inline int urgent_differs(const struct colo_frame *p,
+					  const struct colo_frame *s, __u32 pos)
+{
+	__u32 p_end = p->seq + p->urg_ptr, s_end = s->seq + s->urg_ptr;
+	int p_urg = p->flags & COLO_FR_URG, s_urg = s->flags & COLO_FR_URG;
+
+	if (p->seq != s->seq) {
+		p_urg = p_urg && seq_lt(pos, p_end);
+		s_urg = s_urg && seq_lt(pos, s_end);
+	}
+	return !p_urg != !s_urg || (p_urg && p_end != s_end);
 }
 
 /*
@@ -125,8 +146,7 @@ static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
 	}
 	if (p_fin)
 		return pos + 1;
-	if ((p->flags ^ s->flags) & COLO_FR_URG ||
-	    (p->flags & COLO_FR_URG && p->seq + p->urg_ptr != s->seq + s->urg_ptr)) {
+	if (urgent_differs(p, s, pos)) {
 		match_failed(m, COLO_REASON_FLAGS, pos);
 		return pos;
 	}
@@ -174,6 +194,7 @@ static long match_step(__u32 step __unused, void *arg)
 	struct match *m = arg;
 	struct colo_flow *f = m->flow;
 	struct colo_frame *p = frame_at(m->p), *s;
+	struct scratch *sc = scratch_get();
 	__u32 pos, end;
 
 	if (!p)
@@ -214,6 +235,8 @@ static long match_step(__u32 step __unused, void *arg)
 	end = match_units(m, p, s, pos);
 	if (m->reason)
 		return 1;
+	if (sc && sc->carrier == m->s && sc->compared_to == pos)
+		sc->compared_to = end;
 	vouch(f, p->seq, pos, end);
 	p->vouched = end;
 	s->flags |= COLO_FR_MATCHED;
@@ -267,8 +290,9 @@ static __always_inline void stream_commit(struct colo_flow *f)
 		f->flags |= COLO_F_VOUCHED;
 		vouch_bound(f);
 	}
-	if (f->flags & COLO_F_P_ACK &&
-	    (!(f->flags & COLO_F_S_ACK) || seq_lt(f->s_ack, f->p_ack))) {
+	/* S is P's copy: what S's life before has acked counts no more */
+	f->flags &= ~(COLO_F_S_ACK | COLO_F_S_OLD | COLO_F_S_ISN);
+	if (f->flags & COLO_F_P_ACK) {
 		f->s_ack = f->p_ack;
 		f->flags |= COLO_F_S_ACK;
 	}
@@ -288,6 +312,9 @@ static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 		keep |= COLO_F_S_ISN | COLO_F_S_ACK;
 	else
 		drop_waiting(&f->s_wait, END_DISCARDED);
+	if (!(keep & COLO_F_S_ISN))
+		f->flags |= COLO_F_S_OLD;
+	keep |= COLO_F_S_OLD;
 	f->flags = COLO_F_TCP | COLO_F_ISN | (f->flags & keep);
 	f->isn = isn;
 }
@@ -295,14 +322,25 @@ static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 /* S's SYN: its frames from here on belong to the life with this ISN. */
 static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 {
-	if (f->flags & COLO_F_ISN && f->isn == isn)
+	if (f->flags & COLO_F_ISN && f->isn == isn) {
+		f->flags &= ~COLO_F_S_OLD;
 		return;
+	}
 	if (f->flags & COLO_F_S_ISN && f->s_isn == isn)
 		return;
 	drop_waiting(&f->s_wait, END_DISCARDED);
 	f->flags &= ~COLO_F_S_ACK;
 	f->flags |= COLO_F_S_ISN;
 	f->s_isn = isn;
+}
+
+/*
+ * A frame of S that is of the life before: P has begun a new one, S's SYN of
+ * it has not come. S may refuse where P accepts, so an RST is looked at.
+ */
+static __always_inline int stream_s_old(const struct colo_flow *f, __u32 flags)
+{
+	return f->flags & COLO_F_S_OLD && !(flags & (COLO_FR_SYN | COLO_FR_RST));
 }
 
 /* What P's segment tells about how far P is. */
@@ -369,32 +407,40 @@ static __always_inline __u32 carrier_last(struct colo_flow *f, __u32 end)
 
 /*
  * S's packet gets P's headers and leaves in its place, whatever its size: a
- * GSO frame stays one.
+ * GSO frame stays one. Its checksum is made anew: S's own was not compared.
  */
 __noinline int carrier_send(struct __sk_buff *ctx, __u32 idx, __u32 ifindex)
 {
 	struct colo_frame *fr = frame_at(idx);
 	struct scratch *s = scratch_get();
+	__u32 l4, hdr_len;
 	struct packet *p;
-	__u32 l4;
+	int partial;
 
 	if (!fr || !s)
 		return -1;
 	p = &s->pkt;
 	l4 = p->l4_off;
-	if (fr->hdr_len != p->hdr_len || fr->l4_off != l4 || fr->l3_off != p->l3_off ||
+	hdr_len = p->hdr_len;
+	if (fr->hdr_len != hdr_len || fr->l4_off != l4 || fr->l3_off != p->l3_off ||
 	    fr->vlan_tci != p->vlan_tci)
 		return -1;
 	/* without the padding that S's frame may have */
-	if (p->len != p->hdr_len + p->data_len &&
-	    (p->gso_size || bpf_skb_change_tail(ctx, p->hdr_len + p->data_len, 0)))
+	if (p->len != hdr_len + p->data_len &&
+	    (p->gso_size || bpf_skb_change_tail(ctx, hdr_len + p->data_len, 0)))
+		return -1;
+	partial = ctx_csum_is_partial(ctx, l4 + 16);
+	if (partial < 0)
 		return -1;
 	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
-	out_l3(s, &fr->key, fr->l3_off, l4, p->hdr_len - l4 + p->data_len, 0);
+	out_l3(s, &fr->key, fr->l3_off, l4, hdr_len - l4 + p->data_len, 0);
 	out32(s, l4 + 4, p->seq);
 	if (p->end != fr->end)
 		s->out[in_hdr(l4 + 13)] &= ~(TCP_FL_FIN | TCP_FL_PSH);
-	if (hdr_replace(ctx))
+	if (segment_csum(s->carrier, 0, p->data_len, partial ? HOW_PARTIAL : 0))
+		return -1;
+	BOUND(hdr_len, 255);
+	if (ctx_store(ctx, 0, s->out, hdr_len))
 		return -1;
 	return ctx_send_copy(ctx, ifindex);
 }
@@ -429,6 +475,7 @@ static __always_inline int stream_carry(struct release *r, struct scratch *s)
 			break;
 		to = seq_lt(end, fr->end) ? end : fr->end;
 		fr->released = to;
+		stream_left(f, to);
 		if (to != fr->end)
 			break;
 		release_end(r, &f->p_held, f->p_held.head);

@@ -344,7 +344,7 @@ static bool looks_idle(const struct datapath *dp, __u32 flags, __u64 seen_ns, __
 {
 	bool primary = dp->abi.role == COLO_ROLE_PRIMARY;
 	__u32 rst = primary ? COLO_F_RST : COLO_RW_RST;
-	__u32 fins = primary ? COLO_F_P_FIN | COLO_F_C_FIN : COLO_RW_G_FIN | COLO_RW_C_FIN;
+	__u32 fins = primary ? COLO_F_P_FIN : COLO_RW_G_FIN | COLO_RW_C_FIN;
 	bool closed = (flags & rst) || (flags & fins) == fins;
 
 	return now >

@@ -161,6 +161,8 @@ enum colo_flow_flag {
 	COLO_F_RST = 1 << 10,
 	COLO_F_PENDING = 1 << 11, /* releasable frames wait for the daemon */
 	COLO_F_S_ISN = 1 << 12,   /* s_isn holds: S's SYN came before P's */
+	COLO_F_S_OLD = 1 << 13, /* S has not shown the SYN of this life: its frames are older */
+	COLO_F_P_LEFT = 1 << 14, /* p_left holds */
 };
 
 /* A queue of frames; index into the map `frames`, COLO_NONE if empty. */
@@ -196,6 +198,7 @@ struct colo_flow {
 	struct colo_queue s_wait;
 	/* frames of S of the epoch to come */
 	struct colo_queue s_next_epoch;
+	__u32 p_left;         /* TCP: units of P below have left */
 	__u32 p_matched_held; /* datagrams in p_held whose partner was found */
 	__u64 matched;        /* frames of P released by a match */
 	__u64 mismatches;
@@ -268,6 +271,10 @@ enum colo_rewrite_flag {
 	COLO_RW_RST = 1 << 9,
 	COLO_RW_G_ACK = 1 << 10,   /* g_ack holds */
 	COLO_RW_RECOVER = 1 << 11, /* recover holds */
+	COLO_RW_P_USED =
+		1 << 12,       /* p_isn is that of the life before, or of this one and in use */
+	COLO_RW_OLD = 1 << 13, /* the flow is older than the epoch: offset 0 */
+	COLO_RW_P_KNOWN = 1 << 14, /* p_isn holds, if only of an epoch before */
 };
 
 struct colo_rewrite {
@@ -279,14 +286,14 @@ struct colo_rewrite {
 	__u32 p_isn;
 	__u32 s_isn;
 	__u32 c_isn;
+	__u32 s_c_isn; /* the client's ISN that S's SYN-ACK acknowledges, + 1 */
 	__u32 p_tsval; /* TSval of the primary's SYN or SYN-ACK */
 	__u32 s_tsval;
-	__u32 seq_delta; /* P's number - S's number */
-	__u32 ts_delta;  /* P's TSval - S's TSval */
-	__u32 ts_echo;   /* the highest TSecr of the client: P's clock */
-	__u32 p_c_isn;   /* the client's ISN that P's SYN-ACK acknowledges */
-	__u32 syn_frame; /* S's SYN or SYN-ACK that waits for P's ISN */
-	__u32 reserved;
+	__u32 seq_delta;          /* P's number - S's number */
+	__u32 ts_delta;           /* P's TSval - S's TSval */
+	__u32 ts_echo;            /* the highest TSecr of the client: P's clock */
+	__u32 p_c_isn;            /* the client's ISN that P's SYN-ACK acknowledges */
+	__u32 syn_frame;          /* S's SYN or SYN-ACK that waits for P's ISN */
 	__u64 p_epoch;            /* the epoch of p_isn */
 	struct colo_queue c_wait; /* client segments that wait for the offset */
 	struct colo_queue c_sent; /* ... that the guest has not yet acknowledged */
@@ -329,6 +336,7 @@ struct colo_rewrite {
 	X(s_committed, "waited, then dropped by a commit")                         \
 	X(s_failed_over, "waited, then dropped by a failover")                     \
 	X(s_discarded, "waited, then dropped: detached")                           \
+	X(s_old_life, "dropped: of an older life of its tuple")                    \
 	X(s_old_epoch, "dropped: of a closed epoch")                               \
 	X(s_next_epoch, "kept for the epoch to come")                              \
 	X(s_policy_drop, "dropped by policy")                                      \
