@@ -121,11 +121,10 @@ static __always_inline void out_l3(struct scratch *s, const struct colo_flow_key
 __noinline int out_send(struct __sk_buff *ctx, __u32 idx, __u32 from, __u32 n, __u32 how)
 {
 	struct colo_frame *fr = frame_at(idx);
-	struct colo_session *ses = session_get();
 	struct scratch *s = scratch_get();
 	__u32 hdr_len;
 
-	if (!fr || !s || !ses)
+	if (!fr || !s)
 		return -1;
 	hdr_len = fr->hdr_len;
 	/* a tag taken off brings the next one out of the frame */
@@ -145,7 +144,7 @@ __noinline int out_send(struct __sk_buff *ctx, __u32 idx, __u32 from, __u32 n, _
 	if (fr->vlan_proto)
 		bpf_skb_vlan_push(ctx, fr->vlan_proto, bpf_ntohs(fr->vlan_tci));
 	if (how & HOW_LINK)
-		return link_send_copy(ctx, COLO_LINK_OUTPUT, ses->epoch, how >> HOW_IFINDEX);
+		return link_send_copy(ctx, COLO_LINK_OUTPUT, fr->epoch, how >> HOW_IFINDEX);
 	return ctx_send_copy(ctx, how >> HOW_IFINDEX);
 }
 

@@ -82,7 +82,7 @@ static __always_inline void flow_commit(struct colo_flow *f, __u64 epoch)
  */
 static __always_inline int flow_is_current(struct colo_flow *f, __u64 epoch)
 {
-	if (f->epoch == epoch)
+	if (f->epoch >= epoch)
 		return 1;
 	if (flow_holds(f) || f->s_next_epoch.count)
 		return 0;
@@ -353,100 +353,6 @@ static __always_inline void s_datagram(struct __sk_buff *ctx, struct release *r)
 		COUNT(s_waited);
 }
 
-/* S's frame of an epoch that is not yet open here. */
-static __always_inline void s_early(struct __sk_buff *ctx, struct colo_flow *f, __u64 epoch)
-{
-	__u32 idx = s_keep(ctx, f, epoch, 0);
-
-	if (idx == COLO_NONE)
-		return;
-	queue_append(&f->s_next_epoch, idx);
-	COUNT(s_next_epoch);
-}
-
-static __always_inline void s_frame(struct __sk_buff *ctx, struct scratch *s,
-				    struct colo_session *ses, __u32 port, __u64 epoch)
-{
-	struct packet *p = &s->pkt;
-	struct release r;
-	struct colo_flow *f;
-
-	f = flow_get_locked(s, ses->epoch);
-	if (!f) {
-		COUNT(s_unheld);
-		request(COLO_REASON_FLOW_FULL, &p->key, p->seq);
-		return;
-	}
-	f->seen_ns = bpf_ktime_get_ns();
-	release_init(&r, ctx, f, port, p->l4_off);
-	if (epoch > ses->epoch || !flow_is_current(f, ses->epoch))
-		s_early(ctx, f, epoch);
-	else if (epoch < f->epoch)
-		COUNT(s_old_epoch); /* a commit came in between */
-	else if (p->flags & COLO_FR_TCP)
-		s_stream(ctx, &r, s);
-	else
-		s_datagram(ctx, &r);
-	word_unlock(&f->lock);
-}
-
-static __always_inline int s_received(struct __sk_buff *ctx, struct colo_session *ses,
-				      __u32 port, int ahead)
-{
-	struct scratch *s = scratch_get();
-
-	COUNT(s_frames);
-	if (ahead < 0) {
-		COUNT(s_old_epoch);
-		return CTX_DROP;
-	}
-	if (!s || ahead > 1 || bpf_skb_vlan_pop(ctx)) {
-		COUNT(s_unheld);
-		return CTX_DROP;
-	}
-	if (packet_parse(ctx, FROM_GUEST) != PARSE_OK) {
-		COUNT(s_unheld);
-		request(COLO_REASON_MALFORMED, &s->pkt.key, 0);
-		return CTX_DROP;
-	}
-	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
-		COUNT(s_unheld);
-		request(COLO_REASON_UNTRANSLATABLE, &s->pkt.key, 0);
-		return CTX_DROP;
-	}
-	if (action_of(s->pkt.class) != COLO_ACTION_COMPARE) {
-		COUNT(s_policy_drop);
-		return CTX_DROP;
-	}
-	s_frame(ctx, s, ses, port, ses->epoch + ahead);
-	return CTX_DROP;
-}
-
-SEC("tc")
-int link_in(struct __sk_buff *ctx)
-{
-	struct colo_session *ses = session_get();
-	struct colo_config *c = config_get();
-	int ahead = 0;
-
-	if (!ses || !c)
-		return CTX_DROP;
-	switch (link_receive(ctx, ses->epoch, &ahead)) {
-	case COLO_LINK_NONE:
-		return CTX_STACK;
-	case COLO_LINK_OUTPUT:
-		if (ses->mode != COLO_MODE_PRIMARY)
-			break;
-		return s_received(ctx, ses, c->port_ifindex, ahead);
-	default:
-		break;
-	}
-	COUNT(link_foreign);
-	return CTX_DROP;
-}
-
-/* --- run by the daemon --------------------------------------------------- */
-
 /* S's frames that came before the commit are S's frames of this epoch now. */
 static long early_step(__u32 step __unused, void *arg)
 {
@@ -477,6 +383,119 @@ static long early_step(__u32 step __unused, void *arg)
 	}
 	return 0;
 }
+
+/*
+ * S's frame of an epoch that is not yet open here, or not for this flow. The
+ * daemon opens the epoch and then looks which flows hold frames: should it have
+ * looked before this one was there, the flow holds no other, and is brought to
+ * the epoch here. The exchange is the barrier between the two looks.
+ */
+static __always_inline void s_early(struct __sk_buff *ctx, struct release *r,
+				    struct colo_session *ses, __u64 epoch)
+{
+	struct colo_flow *f = r->flow;
+	__u32 idx = s_keep(ctx, f, epoch, 0);
+
+	if (idx == COLO_NONE)
+		return;
+	queue_append(&f->s_next_epoch, idx);
+	COUNT(s_next_epoch);
+	__sync_lock_test_and_set(&f->lock, 1);
+	if (ses->epoch < epoch || flow_holds(f))
+		return;
+	flow_commit(f, epoch);
+	bpf_loop(WALK_MAX, early_step, r, 0);
+}
+
+static __always_inline void s_frame(struct __sk_buff *ctx, struct scratch *s,
+				    struct colo_session *ses, __u32 port, __u64 epoch)
+{
+	struct packet *p = &s->pkt;
+	struct release r;
+	struct colo_flow *f;
+	__u64 now;
+
+	f = flow_get_locked(s, ses->epoch);
+	if (!f) {
+		COUNT(s_unheld);
+		request(COLO_REASON_FLOW_FULL, &p->key, p->seq);
+		return;
+	}
+	f->seen_ns = bpf_ktime_get_ns();
+	release_init(&r, ctx, f, port, p->l4_off);
+	now = ses->epoch;
+	if (epoch < f->epoch)
+		COUNT(s_old_epoch); /* a commit came in between */
+	else if (!flow_is_current(f, now) || epoch > f->epoch)
+		s_early(ctx, &r, ses, epoch);
+	else if (epoch < f->epoch)
+		COUNT(s_old_epoch);
+	else if (p->flags & COLO_FR_TCP)
+		s_stream(ctx, &r, s);
+	else
+		s_datagram(ctx, &r);
+	word_unlock(&f->lock);
+}
+
+static __always_inline int s_received(struct __sk_buff *ctx, struct colo_session *ses,
+				      __u32 port, __u64 epoch, int ahead)
+{
+	struct scratch *s = scratch_get();
+
+	COUNT(s_frames);
+	if (ahead < 0) {
+		COUNT(s_old_epoch);
+		return CTX_DROP;
+	}
+	if (!s || ahead > 1 || bpf_skb_vlan_pop(ctx)) {
+		COUNT(s_unheld);
+		return CTX_DROP;
+	}
+	if (packet_parse(ctx, FROM_GUEST) != PARSE_OK) {
+		COUNT(s_unheld);
+		request(COLO_REASON_MALFORMED, &s->pkt.key, 0);
+		return CTX_DROP;
+	}
+	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
+		COUNT(s_unheld);
+		request(COLO_REASON_UNTRANSLATABLE, &s->pkt.key, 0);
+		return CTX_DROP;
+	}
+	if (action_of(s->pkt.class) != COLO_ACTION_COMPARE) {
+		COUNT(s_policy_drop);
+		return CTX_DROP;
+	}
+	s_frame(ctx, s, ses, port, epoch + ahead);
+	return CTX_DROP;
+}
+
+SEC("tc")
+int link_in(struct __sk_buff *ctx)
+{
+	struct colo_session *ses = session_get();
+	struct colo_config *c = config_get();
+	int ahead = 0;
+	__u64 epoch;
+
+	if (!ses || !c)
+		return CTX_DROP;
+	/* read once: what the tag means must not change on the way */
+	epoch = *(volatile __u64 *)&ses->epoch;
+	switch (link_receive(ctx, epoch, &ahead)) {
+	case COLO_LINK_NONE:
+		return CTX_STACK;
+	case COLO_LINK_OUTPUT:
+		if (ses->mode != COLO_MODE_PRIMARY)
+			break;
+		return s_received(ctx, ses, c->port_ifindex, epoch, ahead);
+	default:
+		break;
+	}
+	COUNT(link_foreign);
+	return CTX_DROP;
+}
+
+/* --- run by the daemon --------------------------------------------------- */
 
 static __always_inline __u32 control_commit(struct release *r, __u64 epoch)
 {

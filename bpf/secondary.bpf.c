@@ -266,6 +266,37 @@ static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scra
 	return PASS; /* older than the epoch: offset 0 */
 }
 
+/*
+ * TCP in fragments: the numbers are in the first. The others pass; of a life
+ * whose offset is not known yet the first cannot wait, the client repeats it.
+ */
+static __always_inline enum verdict in_fragment(struct __sk_buff *ctx, struct scratch *s,
+						struct colo_session *ses)
+{
+	struct packet *p = &s->pkt;
+	enum verdict v = PASS;
+	struct colo_rewrite *f;
+
+	if (p->seq & FRAGMENT_OFFSET(p))
+		return PASS;
+	p->key.fragment = 0;
+	if (parse_tcp(p, p->data_len, FROM_CLIENT) != PARSE_OK)
+		return PASS;
+	f = rewrite_find(&p->key);
+	if (!f)
+		return PASS;
+	rewrite_reset(f, ses->epoch);
+	if (f->flags & COLO_RW_OFFSET) {
+		if (f->seq_delta || f->ts_delta)
+			v = in_translate(ctx, s, f) ? WAITS : TRANSLATED;
+	} else if (f->flags & (COLO_RW_C_ISN | COLO_RW_S_ISN)) {
+		COUNT(rw_in_dropped);
+		v = WAITS;
+	}
+	word_unlock(&f->lock);
+	return v;
+}
+
 /* The segment's header as the guest gets it is in scratch.out. */
 static __always_inline __u32 in_keep(struct __sk_buff *ctx, struct scratch *s,
 				     struct colo_rewrite *f)
@@ -291,13 +322,10 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 	parsed = packet_parse(ctx, FROM_CLIENT);
 	if (parsed != PARSE_OK)
 		COUNT(in_parse_failed);
-	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
-		/* its numbers cannot be translated; the client sends it again */
-		COUNT(rw_in_dropped);
-		return CTX_DROP;
-	}
 	v = quoting(ctx, &s->pkt, parsed, FROM_CLIENT);
-	if (is_stream(&s->pkt, parsed)) {
+	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
+		v = in_fragment(ctx, s, ses);
+	} else if (is_stream(&s->pkt, parsed)) {
 		f = rewrite_get(s, ses->epoch);
 		if (!f) {
 			COUNT(rw_in_dropped);
@@ -374,11 +402,14 @@ int link_in(struct __sk_buff *ctx)
 	struct colo_config *c = config_get();
 	struct scratch *s = scratch_get();
 	int ahead = 0;
+	__u64 epoch;
 	__u32 kind;
 
 	if (!ses || !c || !s)
 		return CTX_DROP;
-	kind = link_receive(ctx, ses->epoch, &ahead);
+	/* read once: what the tag means must not change on the way */
+	epoch = *(volatile __u64 *)&ses->epoch;
+	kind = link_receive(ctx, epoch, &ahead);
 	if (kind == COLO_LINK_NONE)
 		return CTX_STACK;
 	if (ses->mode == COLO_MODE_SECONDARY) {
@@ -386,7 +417,7 @@ int link_in(struct __sk_buff *ctx)
 			return colo_in(ctx, s, ses, c);
 		if (kind == COLO_LINK_CONTROL) {
 			if (ahead >= 0)
-				control_frame(ctx, s, ses, c, ses->epoch + ahead);
+				control_frame(ctx, s, ses, c, epoch + ahead);
 			return CTX_DROP;
 		}
 	}

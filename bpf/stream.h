@@ -423,7 +423,7 @@ __noinline int carrier_send(struct __sk_buff *ctx, __u32 idx, __u32 ifindex)
 	l4 = p->l4_off;
 	hdr_len = p->hdr_len;
 	if (fr->hdr_len != hdr_len || fr->l4_off != l4 || fr->l3_off != p->l3_off ||
-	    fr->vlan_tci != p->vlan_tci)
+	    fr->vlan_tci != p->vlan_tci || fr->vlan_proto != p->vlan_proto)
 		return -1;
 	/* without the padding that S's frame may have */
 	if (p->len != hdr_len + p->data_len &&
