@@ -8,6 +8,7 @@
  * (the qdisc was made) and `promisc-IFINDEX` (the device was not promiscuous).
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -477,6 +478,7 @@ static int check_new(const char *name)
 int datapath_attach(const struct datapath_options *o)
 {
 	struct colo_config config = o->config;
+	sigset_t all, before;
 	int err;
 
 	if (!pin_name_valid(o->name)) {
@@ -495,15 +497,21 @@ int datapath_attach(const struct datapath_options *o)
 	if (err)
 		return err;
 
+	/* Half an instance is no use to anybody: Ctrl-C waits until it is whole. */
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
 	err = pin_make(o->name);
-	if (err == -EEXIST) /* another attach of this name, at this moment */
-		return check_new(o->name);
-	if (!err)
-		err = load_and_pin(o, &config);
-	if (!err)
-		err = attach_pinned(o);
-	if (err)
-		pin_remove(o->name);
+	if (err != -EEXIST) {
+		if (!err)
+			err = load_and_pin(o, &config);
+		if (!err)
+			err = attach_pinned(o);
+		if (err)
+			pin_remove(o->name);
+	} else { /* another attach of this name, at this moment */
+		err = check_new(o->name);
+	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	return err;
 }
 
