@@ -605,16 +605,18 @@ __noinline int control_timeout(struct colo_flow *f)
 __noinline int control_reclaim(struct colo_flow *f)
 {
 	struct colo_config *c = config_get();
+	struct scratch *s = scratch_get();
 	__u64 now = bpf_ktime_get_ns(), limit;
 
-	if (!c || !f || flow_holds(f) || f->s_wait.count || f->s_next_epoch.count)
+	if (!c || !s || !f || flow_holds(f) || f->s_wait.count || f->s_next_epoch.count)
 		return 0;
 	limit = c->flow_idle_ms;
 	if (f->flags & (COLO_F_RST | COLO_F_P_FIN))
 		limit = c->flow_grace_ms;
 	if (f->seen_ns + limit * 1000000ULL > now)
 		return 0;
-	if (bpf_map_delete_elem(&flows, &f->key))
+	/* by the key in the scratch: 6.1 takes none from a function's argument */
+	if (bpf_map_delete_elem(&flows, &s->control.key))
 		return 0;
 	COUNT(flows_closed);
 	return 1;
