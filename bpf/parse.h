@@ -142,9 +142,13 @@ static __always_inline int parse_l4(struct packet *p, __u32 proto, __u32 l4_len,
 		p->class = COLO_CLASS_ICMP;
 		return l4_len < 8 ? PARSE_MALFORMED : PARSE_OK;
 	case PROTO_IGMP:
-		p->class = COLO_CLASS_IGMP;
+		/* a class that passes is that of its own family only */
+		if (p->key.ethertype == bpf_htons(ETHERTYPE_IP))
+			p->class = COLO_CLASS_IGMP;
 		return PARSE_OK;
 	case PROTO_ICMPV6:
+		if (p->key.ethertype != bpf_htons(ETHERTYPE_IPV6))
+			return PARSE_OK;
 		if (l4_len < 4)
 			return PARSE_MALFORMED;
 		type = hdr8(p, p->l4_off);

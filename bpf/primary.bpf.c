@@ -250,8 +250,11 @@ int guest_out(struct __sk_buff *ctx)
 		COUNT(parse_failed);
 		return unheld(&s->pkt.key, COLO_REASON_MALFORMED, 0);
 	}
-	if (parsed == PARSE_MALFORMED)
+	/* what does not parse is of no class: no policy lets it go */
+	if (parsed == PARSE_MALFORMED) {
 		COUNT(parse_failed);
+		return p_frame(ctx, s, ses, c->port_ifindex, parsed);
+	}
 	switch (action_of(s->pkt.class)) {
 	case COLO_ACTION_PASS:
 		COUNT(p_policy_pass);
@@ -322,7 +325,8 @@ static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
 		COUNT(s_old_life);
 		return;
 	}
-	stream_note_s(f, p->flags, p->ack);
+	if (!(f->flags & COLO_F_S_OLD))
+		stream_note_s(f, p->flags, p->ack);
 	if (!(p->flags & COLO_FR_RST) && (p->seq == p->end || vouched_for(f, p->seq, p->end))) {
 		COUNT(s_inside);
 		release_stream(r);
