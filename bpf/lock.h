@@ -16,14 +16,21 @@
 
 struct lock_wait {
 	__u32 *lock;
+	__u32 me;
 	__u32 got;
 };
+
+/* What a holder writes: CPUs differ, and on one there is one holder at a time. */
+static __always_inline __u32 lock_me(void)
+{
+	return bpf_get_smp_processor_id() + 1;
+}
 
 static long lock_try(__u32 step __unused, void *arg)
 {
 	struct lock_wait *w = arg;
 
-	if (__sync_val_compare_and_swap(w->lock, 0, 1))
+	if (__sync_val_compare_and_swap(w->lock, 0, w->me))
 		return 0;
 	w->got = 1;
 	return 1;
@@ -31,9 +38,9 @@ static long lock_try(__u32 step __unused, void *arg)
 
 static __always_inline int word_lock(__u32 *lock)
 {
-	struct lock_wait w = {.lock = lock};
+	struct lock_wait w = {.lock = lock, .me = lock_me()};
 
-	if (!__sync_val_compare_and_swap(lock, 0, 1))
+	if (!__sync_val_compare_and_swap(lock, 0, w.me))
 		return 1;
 	bpf_loop(LOCK_SPINS, lock_try, &w, 0);
 	if (!w.got)
@@ -44,6 +51,15 @@ static __always_inline int word_lock(__u32 *lock)
 static __always_inline void word_unlock(__u32 *lock)
 {
 	__sync_lock_test_and_set(lock, 0);
+}
+
+/*
+ * Of an element that may have been deleted: another flow may live in its
+ * memory by now and be locked by another CPU.
+ */
+static __always_inline void word_unlock_stale(__u32 *lock)
+{
+	__sync_val_compare_and_swap(lock, lock_me(), 0);
 }
 
 static __always_inline int key_equal(const struct colo_flow_key *a,

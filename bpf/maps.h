@@ -48,6 +48,7 @@ struct scratch {
 	__u32 carrier_done;          /* it is in no queue any more */
 	__u32 compared_to;           /* how far from its start that record was compared */
 	struct colo_control control; /* off the stack: 512 bytes for a chain of calls */
+	struct colo_link_counts counts;
 	struct colo_flow flow;       /* value of a new flow */
 	struct colo_rewrite rewrite; /* likewise on a secondary */
 };
@@ -134,6 +135,28 @@ struct {
 	__type(key, __u32);
 	__type(value, enum colo_action);
 } policy SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct colo_link_count);
+} link_sent SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct colo_link_count);
+} link_received SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct colo_link_peer);
+} link_peer SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -1,12 +1,58 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Sending over the link: the tag goes on, a copy leaves, the tag comes off.
+ * The link: the tag goes on, a copy leaves, the tag comes off; and the counts
+ * by which a loss on it is found.
  */
 #ifndef COLO_BPF_MIRROR_H
 #define COLO_BPF_MIRROR_H
 
 #include "event.h"
-#include "ctx.h"
+#include "parse.h"
+
+/* A frame has gone or come over the link; tcp_bytes 0: it counts as a frame. */
+static __always_inline void link_count(void *map, __u64 epoch, __u32 tcp_bytes)
+{
+	__u32 slot = epoch & 1;
+	struct colo_link_count *c = bpf_map_lookup_elem(map, &slot);
+
+	if (!c || c->epoch > epoch)
+		return;
+	if (c->epoch < epoch) {
+		c->epoch = epoch;
+		c->tcp_bytes = 0;
+		c->frames = 0;
+	}
+	if (tcp_bytes)
+		c->tcp_bytes += tcp_bytes;
+	else
+		c->frames++;
+}
+
+/* The payload that scratch.pkt counts with, 0: it is a frame. */
+static __always_inline __u32 link_tcp_bytes(const struct packet *p, int parsed)
+{
+	return parsed == PARSE_OK && p->flags & COLO_FR_TCP ? p->data_len : 0;
+}
+
+/* A control frame without its tag that tells what the other side has sent. */
+static __always_inline int link_counts_receive(struct __sk_buff *ctx, struct scratch *s)
+{
+	struct colo_link_peer *peer = ZERO_KEY(link_peer);
+	struct colo_link_counts *c = &s->counts;
+
+	if (!peer || s->pkt.key.ethertype != bpf_htons(COLO_LINK_ETHERTYPE) ||
+	    s->pkt.key.vlan[0] || ctx_load(ctx, ETH_LEN, c, sizeof(*c)) ||
+	    c->magic != bpf_htonl(COLO_LINK_MAGIC) ||
+	    c->version != bpf_htonl(COLO_ABI_VERSION))
+		return 0;
+	__sync_fetch_and_add(&peer->serial, 1); /* odd: being written */
+	peer->sent.epoch = bpf_be64_to_cpu(c->epoch);
+	peer->sent.tcp_bytes = bpf_be64_to_cpu(c->tcp_bytes);
+	peer->sent.frames = bpf_be64_to_cpu(c->frames);
+	peer->gap_epoch = bpf_be64_to_cpu(c->gap_epoch);
+	__sync_fetch_and_add(&peer->serial, 1);
+	return 1;
+}
 
 /* A copy of the packet over the link; the packet is as before afterwards. */
 static __always_inline int link_send_copy(struct __sk_buff *ctx, __u32 kind, __u64 epoch,

@@ -14,6 +14,7 @@
 #include "stream.h"
 #include "datagram.h"
 #include "mirror.h"
+#include "passthrough.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -57,7 +58,7 @@ static __always_inline struct colo_flow *flow_get_locked(struct scratch *s, __u6
 			return NULL;
 		if (key_equal(&f->key, &s->pkt.key))
 			return f;
-		word_unlock(&f->lock);
+		word_unlock_stale(&f->lock);
 	}
 	return NULL;
 }
@@ -226,6 +227,16 @@ static __always_inline enum colo_action action_of(__u32 class)
 	return a ? *a : COLO_ACTION_COMPARE;
 }
 
+/* The secondary goes on translating what is not compared: it needs P's ISN. */
+static __always_inline int pass_uncompared(struct __sk_buff *ctx, const struct packet *p,
+					   const struct colo_session *ses,
+					   const struct colo_config *c)
+{
+	if (p->flags & COLO_FR_TCP && p->flags & COLO_FR_SYN)
+		tell_isn(ctx, ses->epoch);
+	return ctx_send(c->port_ifindex);
+}
+
 SEC("tc")
 int guest_out(struct __sk_buff *ctx)
 {
@@ -255,10 +266,14 @@ int guest_out(struct __sk_buff *ctx)
 		COUNT(parse_failed);
 		return p_frame(ctx, s, ses, c->port_ifindex, parsed);
 	}
+	if (c->passthrough && passthrough_match(1)) {
+		COUNT(p_passthrough);
+		return pass_uncompared(ctx, &s->pkt, ses, c);
+	}
 	switch (action_of(s->pkt.class)) {
 	case COLO_ACTION_PASS:
 		COUNT(p_policy_pass);
-		return ctx_send(c->port_ifindex);
+		return pass_uncompared(ctx, &s->pkt, ses, c);
 	case COLO_ACTION_DROP:
 		COUNT(p_policy_drop);
 		return CTX_DROP;
@@ -273,8 +288,11 @@ int port_in(struct __sk_buff *ctx)
 {
 	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
+	struct scratch *s = scratch_get();
+	int parsed;
+	__u64 epoch;
 
-	if (!ses || !c)
+	if (!ses || !c || !s)
 		return CTX_DROP;
 	if (ses->mode == COLO_MODE_WIRE) {
 		COUNT(wire_in);
@@ -285,8 +303,14 @@ int port_in(struct __sk_buff *ctx)
 		return CTX_DROP;
 	}
 	COUNT(in_frames);
+	parsed = packet_parse(ctx, FROM_CLIENT);
+	if (parsed != PARSE_OK)
+		COUNT(in_parse_failed);
+	/* read once: tag and count must be of the same epoch */
+	epoch = *(volatile __u64 *)&ses->epoch;
+	link_count(&link_sent, epoch, link_tcp_bytes(&s->pkt, parsed));
 	/* first the link: the control frame of an answer must not overtake it */
-	if (link_send_copy(ctx, COLO_LINK_INPUT, ses->epoch, c->link_ifindex))
+	if (link_send_copy(ctx, COLO_LINK_INPUT, epoch, c->link_ifindex))
 		COUNT(in_mirror_failed);
 	else
 		COUNT(in_mirrored);
@@ -404,7 +428,7 @@ static __always_inline void s_early(struct __sk_buff *ctx, struct release *r,
 		return;
 	queue_append(&f->s_next_epoch, idx);
 	COUNT(s_next_epoch);
-	__sync_lock_test_and_set(&f->lock, 1);
+	__sync_lock_test_and_set(&f->lock, lock_me());
 	if (ses->epoch < epoch || flow_holds(f))
 		return;
 	flow_commit(f, epoch);
@@ -445,17 +469,21 @@ static __always_inline int s_received(struct __sk_buff *ctx, struct colo_session
 				      __u32 port, __u64 epoch, int ahead)
 {
 	struct scratch *s = scratch_get();
+	struct colo_config *c = config_get();
+	int parsed;
 
 	COUNT(s_frames);
 	if (ahead < 0) {
 		COUNT(s_old_epoch);
 		return CTX_DROP;
 	}
-	if (!s || ahead > 1 || bpf_skb_vlan_pop(ctx)) {
+	if (!s || !c || ahead > 1 || bpf_skb_vlan_pop(ctx)) {
 		COUNT(s_unheld);
 		return CTX_DROP;
 	}
-	if (packet_parse(ctx, FROM_GUEST) != PARSE_OK) {
+	parsed = packet_parse(ctx, FROM_GUEST);
+	link_count(&link_received, epoch + ahead, link_tcp_bytes(&s->pkt, parsed));
+	if (parsed != PARSE_OK) {
 		COUNT(s_unheld);
 		request(COLO_REASON_MALFORMED, &s->pkt.key, 0);
 		return CTX_DROP;
@@ -463,6 +491,10 @@ static __always_inline int s_received(struct __sk_buff *ctx, struct colo_session
 	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
 		COUNT(s_unheld);
 		request(COLO_REASON_UNTRANSLATABLE, &s->pkt.key, 0);
+		return CTX_DROP;
+	}
+	if (c->passthrough && passthrough_match(0)) {
+		COUNT(s_passthrough);
 		return CTX_DROP;
 	}
 	if (action_of(s->pkt.class) != COLO_ACTION_COMPARE) {
@@ -478,10 +510,11 @@ int link_in(struct __sk_buff *ctx)
 {
 	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
+	struct scratch *s = scratch_get();
 	int ahead = 0;
 	__u64 epoch;
 
-	if (!ses || !c)
+	if (!ses || !c || !s)
 		return CTX_DROP;
 	/* read once: what the tag means must not change on the way */
 	epoch = *(volatile __u64 *)&ses->epoch;
@@ -492,6 +525,12 @@ int link_in(struct __sk_buff *ctx)
 		if (ses->mode != COLO_MODE_PRIMARY)
 			break;
 		return s_received(ctx, ses, c->port_ifindex, epoch, ahead);
+	case COLO_LINK_CONTROL:
+		if (ses->mode != COLO_MODE_PRIMARY || bpf_skb_vlan_pop(ctx) ||
+		    packet_parse(ctx, FROM_GUEST) < 0 || !link_counts_receive(ctx, s))
+			break;
+		COUNT(control_received);
+		return CTX_DROP;
 	default:
 		break;
 	}
@@ -605,7 +644,7 @@ __noinline int control_timeout(struct colo_flow *f)
 	return 0;
 }
 
-/* Returns 1 if the flow was deleted: then it must not be unlocked. */
+/* Returns 1 if the flow was deleted. Who waits for its lock finds no key in it. */
 __noinline int control_reclaim(struct colo_flow *f)
 {
 	struct colo_config *c = config_get();
@@ -620,8 +659,11 @@ __noinline int control_reclaim(struct colo_flow *f)
 	if (f->seen_ns + limit * 1000000ULL > now)
 		return 0;
 	/* by the key in the scratch: 6.1 takes none from a function's argument */
-	if (bpf_map_delete_elem(&flows, &s->control.key))
+	__builtin_memset(&f->key, 0, sizeof(f->key));
+	if (bpf_map_delete_elem(&flows, &s->control.key)) {
+		f->key = s->control.key;
 		return 0;
+	}
 	COUNT(flows_closed);
 	return 1;
 }
@@ -647,7 +689,7 @@ int control(struct __sk_buff *ctx)
 	if (!word_lock(&f->lock))
 		return COLO_CONTROL_AGAIN;
 	if (!key_equal(&f->key, &op->key)) {
-		word_unlock(&f->lock);
+		word_unlock_stale(&f->lock);
 		return 0;
 	}
 	release_init(&r, ctx, f, c->port_ifindex, 0);
@@ -669,8 +711,10 @@ int control(struct __sk_buff *ctx)
 		ret = control_timeout(f);
 		break;
 	case COLO_CONTROL_RECLAIM:
-		if (control_reclaim(f))
+		if (control_reclaim(f)) {
+			word_unlock_stale(&f->lock);
 			return 1;
+		}
 		break;
 	default:
 		break;

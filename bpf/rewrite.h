@@ -18,7 +18,7 @@
 #define CLIENT_WAIT_MAX 64   /* client segments of a flow that wait */
 #define DROP_MAX        1024 /* more than any queue of a flow has */
 #define SACK_EDGES_MAX  8
-#define LOOKUP_TRIES    4
+#define LOOKUP_TRIES    2
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -41,7 +41,7 @@ static __always_inline struct colo_rewrite *rewrite_find(const struct colo_flow_
 		return NULL;
 	if (key_equal(&f->key, key))
 		return f;
-	word_unlock(&f->lock);
+	word_unlock_stale(&f->lock);
 	return NULL;
 }
 
@@ -49,19 +49,26 @@ static __always_inline struct colo_rewrite *rewrite_find(const struct colo_flow_
 static __always_inline struct colo_rewrite *rewrite_get(struct scratch *s, __u64 epoch)
 {
 	const struct colo_flow_key *key = &s->pkt.key;
-	struct colo_rewrite *f = &s->rewrite;
+	struct colo_rewrite *f = &s->rewrite, *found;
+	int i;
 
-	if (!bpf_map_lookup_elem(&flows, key)) {
-		__builtin_memset(f, 0, sizeof(*f));
-		f->key = *key;
-		f->epoch = epoch;
-		f->syn_frame = COLO_NONE;
-		queue_init(&f->c_wait);
-		queue_init(&f->c_sent);
-		if (!bpf_map_update_elem(&flows, key, f, BPF_NOEXIST))
-			COUNT(flows_created);
+	/* one that is being reclaimed is not there the next time */
+	for (i = 0; i < LOOKUP_TRIES; i++) {
+		if (!bpf_map_lookup_elem(&flows, key)) {
+			__builtin_memset(f, 0, sizeof(*f));
+			f->key = *key;
+			f->epoch = epoch;
+			f->syn_frame = COLO_NONE;
+			queue_init(&f->c_wait);
+			queue_init(&f->c_sent);
+			if (!bpf_map_update_elem(&flows, key, f, BPF_NOEXIST))
+				COUNT(flows_created);
+		}
+		found = rewrite_find(key);
+		if (found)
+			return found;
 	}
-	return rewrite_find(key);
+	return NULL;
 }
 
 static long drop_step(__u32 step __unused, void *arg)
@@ -300,6 +307,7 @@ static __always_inline void syn_send(struct __sk_buff *ctx, struct colo_rewrite 
 	if (!emit_range(ctx, idx, fr->seq, fr->end, how))
 		COUNT(rw_out_translated);
 	COUNT(rw_out);
+	link_count(&link_sent, fr->epoch, fr->data_len);
 	frame_give(idx);
 	f->syn_frame = COLO_NONE;
 }

@@ -109,10 +109,11 @@ static __always_inline int out_translate(struct __sk_buff *ctx, struct scratch *
 }
 
 /* The packet leaves now: it is a carrier afterwards. */
-static __always_inline void out_send_first(struct __sk_buff *ctx, struct colo_session *ses,
-					   struct colo_config *c)
+static __always_inline void out_send_first(struct __sk_buff *ctx, struct scratch *s,
+					   __u64 epoch, struct colo_config *c)
 {
-	link_send_copy(ctx, COLO_LINK_OUTPUT, ses->epoch, c->link_ifindex);
+	link_count(&link_sent, epoch, link_tcp_bytes(&s->pkt, PARSE_OK));
+	link_send_copy(ctx, COLO_LINK_OUTPUT, epoch, c->link_ifindex);
 	COUNT(rw_out);
 }
 
@@ -121,16 +122,18 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 {
 	int how, parsed = packet_parse(ctx, FROM_GUEST);
 	enum verdict v = quoting(ctx, &s->pkt, parsed, FROM_GUEST);
+	/* read once: tag and count must be of the same epoch */
+	__u64 epoch = *(volatile __u64 *)&ses->epoch;
 	__u32 again = COLO_NONE;
 	struct colo_rewrite *f;
 
 	if (is_stream(&s->pkt, parsed)) {
-		f = rewrite_get(s, ses->epoch);
+		f = rewrite_get(s, epoch);
 		if (!f) {
 			COUNT(rw_untranslatable);
 			return CTX_DROP;
 		}
-		rewrite_reset(f, ses->epoch);
+		rewrite_reset(f, epoch);
 		f->seen_ns = bpf_ktime_get_ns();
 		note_end(f, s->pkt.flags, COLO_RW_G_FIN);
 		again = redeliver_ack(s, f);
@@ -139,13 +142,13 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 			v = WAITS;
 		if (v == TRANSLATED && f->c_wait.count) {
 			/* this SYN is the last thing that they waited for */
-			out_send_first(ctx, ses, c);
+			out_send_first(ctx, s, epoch, c);
 			how = carrier_how(ctx, s, c->guest_ifindex);
 			if (how >= 0)
 				c_wait_send(ctx, f, how);
 			v = WAITS;
 		} else if (v != WAITS && again != COLO_NONE) {
-			out_send_first(ctx, ses, c);
+			out_send_first(ctx, s, epoch, c);
 			redeliver(ctx, s, again, c->guest_ifindex);
 			v = WAITS;
 		}
@@ -156,7 +159,8 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 	if (v == TRANSLATED)
 		COUNT(rw_out_translated);
 	COUNT(rw_out);
-	return link_send(ctx, COLO_LINK_OUTPUT, ses->epoch, c->link_ifindex);
+	link_count(&link_sent, epoch, link_tcp_bytes(&s->pkt, parsed));
+	return link_send(ctx, COLO_LINK_OUTPUT, epoch, c->link_ifindex);
 }
 
 /* After a take-over: only flows that have an offset are touched. */
@@ -309,7 +313,7 @@ static __always_inline __u32 in_keep(struct __sk_buff *ctx, struct scratch *s,
 }
 
 static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
-				   struct colo_session *ses, struct colo_config *c)
+				   struct colo_session *ses, struct colo_config *c, __u64 epoch)
 {
 	enum verdict v = PASS;
 	__u32 again = COLO_NONE;
@@ -322,6 +326,7 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 	parsed = packet_parse(ctx, FROM_CLIENT);
 	if (parsed != PARSE_OK)
 		COUNT(in_parse_failed);
+	link_count(&link_received, epoch, link_tcp_bytes(&s->pkt, parsed));
 	v = quoting(ctx, &s->pkt, parsed, FROM_CLIENT);
 	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
 		v = in_fragment(ctx, s, ses);
@@ -356,16 +361,20 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 /* P's own SYN or SYN-ACK: its ISN and TSval are P's of this life. */
 static __always_inline void control_frame(struct __sk_buff *ctx, struct scratch *s,
 					  struct colo_session *ses, struct colo_config *c,
-					  __u64 epoch)
+					  __u64 epoch, int ahead)
 {
 	struct packet *p = &s->pkt;
 	struct colo_rewrite *f;
+	int how, parsed;
 	__u32 tsval;
-	int how;
 
 	COUNT(control_received);
-	if (bpf_skb_vlan_pop(ctx) || !is_stream(p, packet_parse(ctx, FROM_GUEST)) ||
-	    !(p->flags & COLO_FR_SYN))
+	if (bpf_skb_vlan_pop(ctx))
+		return;
+	parsed = packet_parse(ctx, FROM_GUEST);
+	if (parsed < 0 || link_counts_receive(ctx, s))
+		return;
+	if (ahead < 0 || !is_stream(p, parsed) || !(p->flags & COLO_FR_SYN))
 		return;
 	f = rewrite_get(s, ses->epoch);
 	if (!f)
@@ -414,10 +423,9 @@ int link_in(struct __sk_buff *ctx)
 		return CTX_STACK;
 	if (ses->mode == COLO_MODE_SECONDARY) {
 		if (kind == COLO_LINK_INPUT)
-			return colo_in(ctx, s, ses, c);
+			return colo_in(ctx, s, ses, c, epoch + ahead);
 		if (kind == COLO_LINK_CONTROL) {
-			if (ahead >= 0)
-				control_frame(ctx, s, ses, c, epoch + ahead);
+			control_frame(ctx, s, ses, c, epoch + ahead, ahead);
 			return CTX_DROP;
 		}
 	}
@@ -531,6 +539,8 @@ int control(struct __sk_buff *ctx)
 	if (!c || !ses || !s || ctx_load(ctx, 0, &s->control, sizeof(s->control)))
 		return 0;
 	op = &s->control;
+	if (op->op == COLO_CONTROL_REQUEST)
+		return request(op->reason, &op->key, 0);
 	f = rewrite_find(&op->key);
 	if (!f)
 		return 0;
@@ -548,10 +558,15 @@ int control(struct __sk_buff *ctx)
 		if (!reclaim_due(f))
 			break;
 		rewrite_forget(f);
-		if (bpf_map_delete_elem(&flows, &op->key))
+		/* who waits for its lock finds no key in it */
+		__builtin_memset(&f->key, 0, sizeof(f->key));
+		if (bpf_map_delete_elem(&flows, &op->key)) {
+			f->key = op->key;
 			break;
+		}
 		COUNT(flows_closed);
-		return 1; /* it is gone: nothing to unlock */
+		word_unlock_stale(&f->lock);
+		return 1;
 	default:
 		break;
 	}

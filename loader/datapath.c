@@ -28,6 +28,10 @@ const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_FREE_SMALL] = "free_small",
 	[MAP_FREE_BIG] = "free_big",
 	[MAP_POLICY] = "policy",
+	[MAP_PASSTHROUGH] = "passthrough",
+	[MAP_LINK_SENT] = "link_sent",
+	[MAP_LINK_RECEIVED] = "link_received",
+	[MAP_LINK_PEER] = "link_peer",
 	[MAP_EVENTS] = "events",
 };
 
@@ -43,6 +47,11 @@ __u32 datapath_netns(void)
 	struct stat st;
 
 	return stat("/proc/thread-self/ns/net", &st) ? 0 : st.st_ino;
+}
+
+bool datapath_has_map(enum colo_role role, enum datapath_map map)
+{
+	return map != MAP_PASSTHROUGH || role == COLO_ROLE_PRIMARY;
 }
 
 static size_t page_round(size_t bytes)
@@ -74,6 +83,10 @@ static int check_map(const char *name, enum datapath_map map, int fd, enum colo_
 		[MAP_FREE_SMALL] = sizeof(__u32),
 		[MAP_FREE_BIG] = sizeof(__u32),
 		[MAP_POLICY] = sizeof(__u32),
+		[MAP_PASSTHROUGH] = sizeof(struct colo_passthrough),
+		[MAP_LINK_SENT] = sizeof(struct colo_link_count),
+		[MAP_LINK_RECEIVED] = sizeof(struct colo_link_count),
+		[MAP_LINK_PEER] = sizeof(struct colo_link_peer),
 	};
 	__u32 length = sizeof(*info);
 	int err;
@@ -153,7 +166,7 @@ static int open_pins(const char *name, struct datapath *dp)
 	int fd, err;
 
 	for (int i = 0; i < MAP_COUNT; i++) {
-		if (i == MAP_ABI)
+		if (i == MAP_ABI || !datapath_has_map(dp->abi.role, i))
 			continue;
 		pin_path(path, name, "maps", datapath_map_names[i]);
 		fd = bpf_obj_get(path);
@@ -194,6 +207,7 @@ int datapath_open(const char *name, struct datapath *dp)
 	memset(dp, 0, sizeof(*dp));
 	memset(dp->map_fd, -1, sizeof(dp->map_fd));
 	memset(dp->prog_fd, -1, sizeof(dp->prog_fd));
+	dp->link.fd = -1;
 	if (!pin_name_valid(name)) {
 		log_error(
 			"\"%s\": an instance's name has 1 to 31 of A-Z a-z 0-9 . _ - and begins with no . or -",
@@ -209,7 +223,8 @@ int datapath_open(const char *name, struct datapath *dp)
 	dp->config = map_memory(dp->map_fd[MAP_CONFIG], sizeof(*dp->config));
 	dp->session = map_memory(dp->map_fd[MAP_SESSION], sizeof(*dp->session));
 	dp->frames = map_memory(dp->map_fd[MAP_FRAMES], frames_bytes(dp));
-	if (!dp->config || !dp->session || !dp->frames) {
+	dp->link_peer = map_memory(dp->map_fd[MAP_LINK_PEER], sizeof(*dp->link_peer));
+	if (!dp->config || !dp->session || !dp->frames || !dp->link_peer) {
 		err = -errno;
 		log_error("%s/%s: the maps cannot be mapped into memory: %s", COLO_PIN_ROOT,
 			  name, strerror(-err));
@@ -229,6 +244,10 @@ void datapath_close(struct datapath *dp)
 		munmap((void *)dp->session, page_round(sizeof(*dp->session)));
 	if (dp->frames)
 		munmap((void *)dp->frames, frames_bytes(dp));
+	if (dp->link_peer)
+		munmap((void *)dp->link_peer, page_round(sizeof(*dp->link_peer)));
+	if (dp->link.fd >= 0)
+		close(dp->link.fd);
 	for (int i = 0; i < MAP_COUNT; i++)
 		if (dp->map_fd[i] >= 0)
 			close(dp->map_fd[i]);
@@ -238,6 +257,7 @@ void datapath_close(struct datapath *dp)
 	memset(dp, 0, sizeof(*dp));
 	memset(dp->map_fd, -1, sizeof(dp->map_fd));
 	memset(dp->prog_fd, -1, sizeof(dp->prog_fd));
+	dp->link.fd = -1;
 }
 
 int datapath_counters(const struct datapath *dp, struct colo_counters *sum)

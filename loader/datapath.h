@@ -34,6 +34,10 @@ enum datapath_map {
 	MAP_FREE_SMALL,
 	MAP_FREE_BIG,
 	MAP_POLICY,
+	MAP_PASSTHROUGH, /* of a primary */
+	MAP_LINK_SENT,
+	MAP_LINK_RECEIVED,
+	MAP_LINK_PEER,
 	MAP_EVENTS,
 	MAP_COUNT,
 };
@@ -64,6 +68,16 @@ struct datapath_watch {
 	bool cursor_valid;
 };
 
+/* What link.c knows of the counts that are exchanged over the link. */
+struct datapath_link {
+	int fd;                        /* -1: not open */
+	__u64 next_ns;                 /* when it is looked at again */
+	struct colo_link_count said;   /* the last that was said to the other side */
+	unsigned int repeats;          /* how often */
+	struct colo_link_peer pending; /* what the other side said, not yet judged */
+	__u64 pending_ns;              /* when it was read, 0: there is none */
+};
+
 struct datapath {
 	struct colo_abi abi;
 	int map_fd[MAP_COUNT];
@@ -72,8 +86,10 @@ struct datapath {
 	struct colo_config *config;
 	volatile struct colo_session *session;
 	volatile struct colo_frame *frames;
+	volatile struct colo_link_peer *link_peer;
 	__u32 max_frames;
 	struct datapath_watch watch;
+	struct datapath_link link;
 };
 
 /* Names of the maps and programs, in the objects and as pins. */
@@ -117,6 +133,9 @@ enum colo_mode datapath_idle_mode(enum colo_role role);
 
 /* The inode number of this thread's network namespace. */
 __u32 datapath_netns(void);
+
+/* The maps of one role only are missing on the other. */
+bool datapath_has_map(enum colo_role role, enum datapath_map map);
 
 /* Sum of the counters over all CPUs. */
 int datapath_counters(const struct datapath *dp, struct colo_counters *sum);

@@ -85,6 +85,10 @@ static int image_sizes(const struct image *image, const struct colo_config *conf
 
 	for (int i = 0; !err && i < MAP_COUNT; i++) {
 		if (!image_map(image, i)) {
+			if (!datapath_has_map(image->primary ? COLO_ROLE_PRIMARY :
+							       COLO_ROLE_SECONDARY,
+					      i))
+				continue;
 			log_error("the BPF object has no map \"%s\"", datapath_map_names[i]);
 			return -EPROTO;
 		}
@@ -197,6 +201,8 @@ static int pin_all(const struct image *image, const char *name)
 	int err = 0;
 
 	for (int i = 0; !err && i < MAP_COUNT; i++) {
+		if (!image_map(image, i))
+			continue;
 		pin_path(path, name, "maps", datapath_map_names[i]);
 		err = bpf_map__pin(image_map(image, i), path);
 	}

@@ -7,6 +7,7 @@
 
 #include <bpf/bpf.h>
 
+#include "link.h"
 #include "log.h"
 #include "release.h"
 
@@ -215,6 +216,9 @@ int release_start(struct datapath *dp, __u64 epoch)
 		err = datapath_clear_flows(dp);
 	if (err)
 		return err;
+	err = link_start(dp);
+	if (err)
+		return err;
 	memset(&dp->watch, 0, sizeof(dp->watch));
 	dp->session->request_epoch = 0;
 	dp->session->request_reason = COLO_REASON_NONE;
@@ -419,7 +423,11 @@ int release_tick(struct datapath *dp, __u64 now, __u64 *next_ns)
 		result = sweep_flows(dp, now);
 		err = err ? err : result;
 	}
-	*next_ns = earlier(watch->scan_ns, watch->sweep_ns);
+	if (now >= dp->link.next_ns) {
+		result = link_tick(dp, now);
+		err = err ? err : result;
+	}
+	*next_ns = earlier(earlier(watch->scan_ns, watch->sweep_ns), dp->link.next_ns);
 	for (__u32 i = 0; i < watch->count; i++)
 		*next_ns = earlier(*next_ns, watch->flow[i].due_ns);
 	return err;

@@ -14,7 +14,7 @@
 #include <linux/types.h>
 #endif
 
-#define COLO_ABI_VERSION     1
+#define COLO_ABI_VERSION     2
 #define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
 #define COLO_HDR_MAX         160   /* saved header bytes of a frame */
@@ -112,7 +112,7 @@ struct colo_config {
 	__u32 max_frames;
 	__u32 small_blocks;
 	__u32 big_blocks;
-	__u32 reserved;
+	__u32 passthrough; /* rules that are looked at, 0: there are none */
 };
 
 /*
@@ -128,6 +128,50 @@ struct colo_session {
 	__u32 request_pad;
 	__u64 request_ns; /* and when */
 	__u64 commit_ns;  /* when the open epoch was opened */
+};
+
+/*
+ * maps `link_sent` and `link_received`: percpu array[2], by the lowest bit of
+ * the epoch. What went over the link and what came, in units that neither GSO
+ * nor GRO changes: payload bytes of TCP, frames of all else (TCP without
+ * payload included). Control frames are not counted. Sum over the CPUs whose
+ * epoch is the one that is meant.
+ */
+struct colo_link_count {
+	__u64 epoch;
+	__u64 tcp_bytes;
+	__u64 frames;
+};
+
+/*
+ * map `link_peer`: array[1], mmapable. What the other side last said of what it
+ * has sent, written by the programs; serial is odd meanwhile.
+ */
+struct colo_link_peer {
+	__u64 serial; /* 0: it has said nothing yet */
+	struct colo_link_count sent;
+	__u64 gap_epoch; /* the last epoch in which it has found a gap */
+};
+
+/*
+ * map `passthrough`: array[COLO_PASSTHROUGH_MAX]. Flows that the operator lets
+ * leave uncompared. An address matches where (it ^ rule) & mask is 0; IPv4
+ * fills the first word. Fragments have the ports 0.
+ */
+#define COLO_PASSTHROUGH_MAX 64
+
+struct colo_passthrough {
+	__u32 used;
+	__be16 ethertype; /* 0x0800 or 0x86dd, 0: both */
+	__u8 proto;       /* holds if match_proto */
+	__u8 match_proto;
+	__u32 guest_addr[4];
+	__u32 guest_mask[4];
+	__u32 client_addr[4];
+	__u32 client_mask[4];
+	__u16 guest_ports[2]; /* from, to; host byte order; 0..65535: any, fragments too */
+	__u16 client_ports[2];
+	__u64 frames; /* of P that have left by it */
 };
 
 /*
@@ -308,7 +352,8 @@ struct colo_rewrite {
  *
  * P's frames:  p_held = p_matched + p_committed + p_failed_over + p_discarded
  *                       + those still held
- *              p_frames (in COLO) = p_policy_pass + p_policy_drop + p_covered
+ *              p_frames (in COLO) = p_policy_pass + p_policy_drop
+ *                       + p_passthrough + p_covered
  *                       + p_at_once + p_held + p_unheld
  */
 #define COLO_COUNTERS(X)                                                           \
@@ -319,6 +364,7 @@ struct colo_rewrite {
 	X(p_frames, "frames of the primary's guest in COLO")                       \
 	X(p_policy_pass, "passed uncompared by policy")                            \
 	X(p_policy_drop, "dropped by policy")                                      \
+	X(p_passthrough, "passed uncompared by a passthrough rule")                \
 	X(p_covered, "released on arrival: nothing new in them, ack covered")      \
 	X(p_at_once, "released on arrival: S was there first")                     \
 	X(p_held, "held")                                                          \
@@ -340,6 +386,7 @@ struct colo_rewrite {
 	X(s_old_epoch, "dropped: of a closed epoch")                               \
 	X(s_next_epoch, "kept for the epoch to come")                              \
 	X(s_policy_drop, "dropped by policy")                                      \
+	X(s_passthrough, "dropped by a passthrough rule")                          \
 	X(s_unheld, "dropped: could not be kept")                                  \
 	X(in_frames, "client frames in COLO")                                      \
 	X(in_mirrored, "client frames sent to the secondary")                      \
@@ -438,5 +485,6 @@ _Static_assert(sizeof(struct colo_config) == 56, "colo_config");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
 _Static_assert(sizeof(struct colo_control) == 64, "colo_control");
 _Static_assert(sizeof(struct colo_frame) % 8 == 0, "colo_frame");
+_Static_assert(sizeof(struct colo_passthrough) == 88, "colo_passthrough");
 
 #endif

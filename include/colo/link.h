@@ -19,7 +19,24 @@ enum colo_link_kind {
 	COLO_LINK_NONE,
 	COLO_LINK_INPUT,   /* a client's frame, for the secondary's guest */
 	COLO_LINK_OUTPUT,  /* a frame of the secondary's guest, in P's numbers */
-	COLO_LINK_CONTROL, /* a clone of the primary's own SYN or SYN-ACK */
+	COLO_LINK_CONTROL, /* a clone of the primary's own SYN or SYN-ACK, or counts */
+};
+
+/*
+ * Counts: what their sender has sent over the link in an epoch, so that a loss
+ * is found (rule 12). An Ethernet frame of this type, padded to 60 bytes, all
+ * in network byte order.
+ */
+#define COLO_LINK_ETHERTYPE 0x88b5 /* IEEE 802 local experimental 1 */
+#define COLO_LINK_MAGIC     0x434f4c4fU
+
+struct colo_link_counts {
+	unsigned int magic;
+	unsigned int version; /* COLO_ABI_VERSION */
+	unsigned long long epoch;
+	unsigned long long tcp_bytes;
+	unsigned long long frames;
+	unsigned long long gap_epoch; /* the last one in which the sender missed something */
 };
 
 #define COLO_LINK_EPOCH_BITS 10

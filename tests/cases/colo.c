@@ -24,11 +24,13 @@
 
 #include "cases.h"
 #include "datapath.h"
+#include "link.h"
 #include "release.h"
 #include "settings.h"
 
 #define PORT_MTU 1508 /* room for two tags of a guest */
 #define LINK_MTU 1600 /* room for the link's tag and two of the guest's */
+#define SAY_NS   (5 * NSEC_PER_MSEC)
 
 struct rig {
 	bool made, attached;
@@ -43,6 +45,8 @@ struct rig {
 	struct ring_buffer *ring;
 	struct colo_counters before; /* at the start or the last commit */
 	unsigned int requests;       /* announced by the ring buffer since then */
+	struct colo_link_count sent[2]; /* over the link by the other side, by epoch & 1 */
+	uint64_t said_ns;               /* when the other side has told it last */
 	uint64_t tick_ns;
 	int error; /* of the daemon's part */
 };
@@ -221,6 +225,8 @@ static int colo_begin(struct run *run)
 	rig->requests = 0;
 	rig->tick_ns = 0;
 	rig->error = 0;
+	memset(rig->sent, 0, sizeof(rig->sent));
+	rig->said_ns = 0;
 	run->epoch = 1;
 	err = release_start(&rig->dp, run->epoch);
 	if (err)
@@ -229,9 +235,46 @@ static int colo_begin(struct run *run)
 	return err;
 }
 
+/* The other side counts what it sends, as the programs do. */
+static void count_sent(uint64_t epoch, const struct frame *frame)
+{
+	struct colo_link_count *sent = &rig->sent[epoch & 1];
+	struct view v;
+
+	if (sent->epoch > epoch)
+		return;
+	if (sent->epoch < epoch)
+		*sent = (struct colo_link_count){.epoch = epoch};
+	decode_frame(frame, &v);
+	if (v.kind == KIND_TCP && v.has_l4 && !v.fragment && v.data_len)
+		sent->tcp_bytes += v.data_len;
+	else
+		sent->frames++;
+}
+
+/* ... and says how much that is. */
+static void say_sent(struct run *run, uint64_t now)
+{
+	struct colo_link_count sent = rig->sent[run->epoch & 1];
+	unsigned char bytes[LINK_COUNTS_LEN];
+	struct frame *frame;
+
+	if (run->failed_over || now < rig->said_ns + SAY_NS)
+		return;
+	rig->said_ns = now;
+	if (sent.epoch != run->epoch)
+		return;
+	link_counts_frame(bytes, &sent, 0);
+	frame = frame_new(bytes, sizeof(bytes));
+	wire_put(&rig->other, false, frame, -1);
+	frame_free(frame);
+}
+
 static int put_link(struct run *run, enum colo_link_kind kind, uint64_t epoch,
 		    struct frame *frame)
 {
+	if (kind != COLO_LINK_CONTROL)
+		count_sent(epoch, frame);
 	if (run->drop) {
 		run->drop--;
 		return 0;
@@ -371,6 +414,7 @@ static void colo_poll(struct run *run, uint64_t until_ns)
 	if (run_daemon(run) | take_frames(run))
 		return;
 	now = now_ns();
+	say_sent(run, now);
 	if (rig->tick_ns < until_ns)
 		until_ns = rig->tick_ns;
 	if (until_ns <= now)
@@ -483,8 +527,8 @@ static void check_counters(struct run *run)
 		run_fail(run,
 			 "%" PRId64 " frames are held by the counters, %" PRId64 " records",
 			 counted, found);
-	counted = now.p_policy_pass + now.p_policy_drop + now.p_covered + now.p_at_once +
-		  now.p_held + now.p_unheld;
+	counted = now.p_policy_pass + now.p_policy_drop + now.p_passthrough + now.p_covered +
+		  now.p_at_once + now.p_held + now.p_unheld;
 	if ((int64_t)now.p_frames != counted)
 		run_fail(run,
 			 "%llu frames of P came, %" PRId64
