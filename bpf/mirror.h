@@ -42,8 +42,7 @@ static __always_inline int link_counts_receive(struct __sk_buff *ctx, struct scr
 
 	if (!peer || s->pkt.key.ethertype != bpf_htons(COLO_LINK_ETHERTYPE) ||
 	    s->pkt.key.vlan[0] || ctx_load(ctx, ETH_LEN, c, sizeof(*c)) ||
-	    c->magic != bpf_htonl(COLO_LINK_MAGIC) ||
-	    c->version != bpf_htonl(COLO_ABI_VERSION))
+	    c->magic != bpf_htonl(COLO_LINK_MAGIC) || c->version != bpf_htonl(COLO_ABI_VERSION))
 		return 0;
 	__sync_fetch_and_add(&peer->serial, 1); /* odd: being written */
 	peer->sent.epoch = bpf_be64_to_cpu(c->epoch);

@@ -61,8 +61,9 @@ __noinline int passthrough_match(__u32 count)
 	struct scratch *s = scratch_get();
 	struct passthrough_walk w = {};
 
-	if (!c || !s || (s->pkt.key.ethertype != bpf_htons(ETHERTYPE_IP) &&
-			 s->pkt.key.ethertype != bpf_htons(ETHERTYPE_IPV6)))
+	if (!c || !s ||
+	    (s->pkt.key.ethertype != bpf_htons(ETHERTYPE_IP) &&
+	     s->pkt.key.ethertype != bpf_htons(ETHERTYPE_IPV6)))
 		return 0;
 	w.key = &s->pkt.key;
 	bpf_loop(c->passthrough, passthrough_step, &w, 0);

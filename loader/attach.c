@@ -78,7 +78,7 @@ int cmd_attach(int argc, char **argv)
 		 .value = &c->flow_idle_ms, .min = 1, .max = 0xffffffff,
 		 .help = "idle flows are kept that long (600000)"},
 		{OPTION_NUMBER, .name = "max-flows", .argument = "N", .value = &c->max_flows,
-		 .min = 1, .max = 1 << 24, .help = "flows (65536)"},
+		 .min = 1, .max = 1 << 24, .help = "flows (1000000)"},
 		{OPTION_NUMBER, .name = "max-frames", .argument = "N", .value = &c->max_frames,
 		 .min = 1, .max = 1 << 22, .help = "held frames of all flows (32768)"},
 		{OPTION_NUMBER, .name = "small-blocks", .argument = "N",

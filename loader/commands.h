@@ -10,6 +10,8 @@
 	X(status, "Show what an instance does")                                   \
 	X(stats, "Show the counters of an instance")                              \
 	X(flows, "Show the flows of an instance")                                 \
+	X(policy, "Show or set what is compared, passed or dropped, by class")    \
+	X(passthrough, "Let flows leave uncompared: add, del, list")              \
 	X(events, "Follow the events of an instance, one JSON object a line")     \
 	X(checkpoint, "Ask for a checkpoint")                                     \
 	X(failover, "Let this side go on alone")                                  \

@@ -14,7 +14,10 @@
 #include "datapath.h"
 #include "log.h"
 #include "pin.h"
+#include "policy.h"
 #include "pool.h"
+
+#define CLEAR_BATCH 4096 /* more than any bucket of a hash map is long */
 
 const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_ABI] = "abi",
@@ -322,17 +325,26 @@ static int reset_events(struct datapath *dp)
 	return 0;
 }
 
+/* In batches: a walk by keys begins at the first bucket each time. */
 int datapath_clear_flows(struct datapath *dp)
 {
-	struct colo_flow_key key;
-	int err;
+	union flow_value {
+		struct colo_flow flow;
+		struct colo_rewrite rewrite;
+	} *values = calloc(CLEAR_BATCH, sizeof(*values));
+	struct colo_flow_key *keys = calloc(CLEAR_BATCH, sizeof(*keys));
+	__u32 cursor = 0, count;
+	int err = keys && values ? 0 : -ENOMEM;
 
-	while (!bpf_map_get_next_key(dp->map_fd[MAP_FLOWS], NULL, &key)) {
-		err = bpf_map_delete_elem(dp->map_fd[MAP_FLOWS], &key);
-		if (err && err != -ENOENT)
-			return err;
+	for (bool first = true; !err; first = false) {
+		count = CLEAR_BATCH;
+		err = bpf_map_lookup_and_delete_batch(dp->map_fd[MAP_FLOWS],
+						      first ? NULL : &cursor, &cursor, keys,
+						      values, &count, NULL);
 	}
-	return 0;
+	free(keys);
+	free(values);
+	return err == -ENOENT ? 0 : err;
 }
 
 static void reset_frames(struct datapath *dp)
@@ -362,6 +374,8 @@ int datapath_reset(struct datapath *dp)
 		err = reset_counters(dp);
 	if (!err)
 		err = reset_events(dp);
+	if (!err)
+		err = passthrough_clear(dp);
 	if (err) {
 		log_error("%s/%s: cannot be cleared: %s", COLO_PIN_ROOT, dp->abi.name,
 			  strerror(-err));

@@ -23,6 +23,7 @@
 #include "datapath.h"
 #include "log.h"
 #include "pin.h"
+#include "policy.h"
 #include "pool.h"
 #include "release.h"
 #include "tc.h"
@@ -138,20 +139,6 @@ int datapath_probe_load(enum colo_role role)
 	return err;
 }
 
-static int fill_policy(int fd)
-{
-	static const enum colo_action policy[COLO_CLASS_MAX] = {
-		[COLO_CLASS_ARP] = COLO_ACTION_PASS,  [COLO_CLASS_ND] = COLO_ACTION_PASS,
-		[COLO_CLASS_MLD] = COLO_ACTION_PASS,  [COLO_CLASS_IGMP] = COLO_ACTION_PASS,
-		[COLO_CLASS_LLDP] = COLO_ACTION_PASS, [COLO_CLASS_STP] = COLO_ACTION_PASS,
-	};
-	int err = 0;
-
-	for (__u32 i = 0; !err && i < COLO_CLASS_MAX; i++)
-		err = bpf_map_update_elem(fd, &i, &policy[i], 0);
-	return err;
-}
-
 static void copy_name(char *to, size_t size, const char *from)
 {
 	snprintf(to, size, "%s", from ? from : "");
@@ -184,7 +171,7 @@ static int fill_maps(const struct image *image, const struct datapath_options *o
 	if (!err)
 		err = bpf_map_update_elem(image_map_fd(image, MAP_SESSION), &zero, &session, 0);
 	if (!err)
-		err = fill_policy(image_map_fd(image, MAP_POLICY));
+		err = policy_fill(image_map_fd(image, MAP_POLICY));
 	if (!err)
 		err = pool_fill(image_map_fd(image, MAP_FREE_FRAMES),
 				image_map_fd(image, MAP_FREE_SMALL),

@@ -19,10 +19,10 @@
 #include "log.h"
 #include "release.h"
 
-#define MS        1000000ULL
-#define SAY_NS    (5 * MS) /* a frame of counts each, while there is traffic */
-#define IDLE_NS   (100 * MS) /* outside COLO */
-#define REPEATS   2 /* so often a last count is said, should one be lost */
+#define MS      1000000ULL
+#define SAY_NS  (5 * MS)   /* a frame of counts each, while there is traffic */
+#define IDLE_NS (100 * MS) /* outside COLO */
+#define REPEATS 2          /* so often a last count is said, should one be lost */
 /*
  * What the count covers may still lie in another queue of the device or of
  * another CPU when the count itself is read.
@@ -55,7 +55,10 @@ void link_counts_frame(unsigned char bytes[LINK_COUNTS_LEN], const struct colo_l
 
 	/* to everyone on a link of two; from a local address of no device */
 	memset(frame.ethernet.h_dest, 0xff, ETH_ALEN);
-	memcpy(frame.ethernet.h_source, "\x02" "colo\x01", ETH_ALEN);
+	memcpy(frame.ethernet.h_source,
+	       "\x02"
+	       "colo\x01",
+	       ETH_ALEN);
 	memset(bytes, 0, LINK_COUNTS_LEN);
 	memcpy(bytes, &frame, sizeof(frame));
 }
@@ -138,8 +141,9 @@ static int open_socket(struct datapath *dp)
 /* The last epoch in which this side has missed something of the other's. */
 static __u64 gap_epoch(const struct datapath *dp)
 {
-	return dp->session->request_reason == COLO_REASON_LINK_GAP ? dp->session->request_epoch :
-								     0;
+	return dp->session->request_reason == COLO_REASON_LINK_GAP ?
+		       dp->session->request_epoch :
+		       0;
 }
 
 /* A failed send is a lost frame of counts: the next covers it. */

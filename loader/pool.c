@@ -21,7 +21,7 @@ void pool_config_defaults(struct colo_config *config)
 	set_default(&config->queue_max, 4096);
 	set_default(&config->flow_grace_ms, 10000);
 	set_default(&config->flow_idle_ms, 600000);
-	set_default(&config->max_flows, 65536);
+	set_default(&config->max_flows, 1000000);
 	set_default(&config->max_frames, 32768);
 	set_default(&config->small_blocks, 8192);
 	set_default(&config->big_blocks, 768);

@@ -2,12 +2,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <bpf/bpf.h>
+
 #include "commands.h"
 #include "control.h"
 #include "names.h"
 #include "options.h"
 #include "output.h"
 #include "pin.h"
+#include "policy.h"
 #include "status.h"
 
 static json_t *describe_request(const struct datapath *dp)
@@ -39,6 +42,51 @@ static json_t *describe_frames(const struct datapath *dp)
 	return object;
 }
 
+/* What leaves though nobody vouches for it, beside what always does. */
+static json_t *describe_risks(const struct datapath *dp)
+{
+	json_t *list = json_array(), *rules = passthrough_describe(dp), *rule;
+	size_t i;
+
+	for (__u32 c = 0; dp->abi.role == COLO_ROLE_PRIMARY && c < COLO_CLASS_MAX; c++) {
+		if (policy_get(dp, c) != COLO_ACTION_PASS ||
+		    policy_default[c] == COLO_ACTION_PASS)
+			continue;
+		json_array_append_new(list, json_sprintf("class %s leaves uncompared",
+							 name_class(c)));
+	}
+	json_array_foreach(rules, i, rule) {
+		json_array_append_new(
+			list,
+			json_sprintf(
+				"passthrough rule %lld: %lld frames have left uncompared",
+				(long long)json_integer_value(json_object_get(rule, "rule")),
+				(long long)json_integer_value(json_object_get(rule, "frames"))));
+	}
+	json_decref(rules);
+	return list;
+}
+
+/* After a take-over: connections whose clients know the primary's numbers. */
+static __u64 count_translated(const struct datapath *dp)
+{
+	const __u32 closed = COLO_RW_G_FIN | COLO_RW_C_FIN;
+	struct colo_flow_key key, *last = NULL;
+	struct colo_rewrite rewrite;
+	__u32 limit = 2 * dp->config->max_flows;
+	__u64 count = 0;
+
+	while (limit-- && !bpf_map_get_next_key(dp->map_fd[MAP_FLOWS], last, &key)) {
+		last = &key;
+		if (bpf_map_lookup_elem(dp->map_fd[MAP_FLOWS], &key, &rewrite))
+			continue;
+		count += (rewrite.flags & COLO_RW_OFFSET) &&
+			 (rewrite.seq_delta || rewrite.ts_delta) &&
+			 !(rewrite.flags & COLO_RW_RST) && (rewrite.flags & closed) != closed;
+	}
+	return count;
+}
+
 json_t *status_describe(const struct datapath *dp)
 {
 	json_t *object = json_object();
@@ -55,6 +103,9 @@ json_t *status_describe(const struct datapath *dp)
 	output_number(object, "abi", dp->abi.version);
 	output_set(object, "request", describe_request(dp));
 	output_set(object, "held", describe_frames(dp));
+	if (dp->session->mode == COLO_MODE_ACTIVE)
+		output_number(object, "translated_flows", count_translated(dp));
+	output_set(object, "risks", describe_risks(dp));
 	return object;
 }
 

@@ -43,8 +43,8 @@ struct rig {
 	__u32 policy[COLO_CLASS_MAX];
 	struct datapath dp;
 	struct ring_buffer *ring;
-	struct colo_counters before; /* at the start or the last commit */
-	unsigned int requests;       /* announced by the ring buffer since then */
+	struct colo_counters before;    /* at the start or the last commit */
+	unsigned int requests;          /* announced by the ring buffer since then */
 	struct colo_link_count sent[2]; /* over the link by the other side, by epoch & 1 */
 	uint64_t said_ns;               /* when the other side has told it last */
 	uint64_t tick_ns;
@@ -183,6 +183,8 @@ static int prepare(struct run *run)
 		.small_blocks = 1024,
 		.big_blocks = 64,
 	};
+	struct passthrough_text text = {0}, none = {0};
+	struct colo_passthrough rule;
 	__u32 policy[COLO_CLASS_MAX];
 	static bool cleaned;
 	int err = 0;
@@ -190,7 +192,7 @@ static int prepare(struct run *run)
 	if (!cleaned)
 		remove_stale();
 	cleaned = true;
-	if (set_options(run, &sizes, true, policy))
+	if (set_options(run, &sizes, true, policy, &text))
 		return -1;
 	if (!rig->made)
 		err = make_devices(run->test->offloads);
@@ -208,9 +210,14 @@ static int prepare(struct run *run)
 	devices_lost();
 	memcpy(policy, rig->policy, sizeof(policy));
 	*rig->dp.config = rig->base;
-	if (set_options(run, rig->dp.config, false, policy))
+	if (set_options(run, rig->dp.config, false, policy, &text))
 		return -1;
 	write_policy(&rig->dp, policy);
+	if (memcmp(&text, &none, sizeof(text)) &&
+	    (passthrough_parse(&text, &rule) || passthrough_add(&rig->dp, &rule) < 0)) {
+		run_fail(run, "the passthrough rule is no good");
+		return -1;
+	}
 	return 0;
 }
 

@@ -48,6 +48,29 @@ static int set_policy(const struct statement *st, __u32 *policy)
 	return -1;
 }
 
+/* set passthrough.WHAT VALUE: of one rule, as on the command line */
+static int set_passthrough(const struct statement *st, struct passthrough_text *rule)
+{
+	const struct {
+		const char *name;
+		const char **value;
+	} parts[] = {
+		{"passthrough.protocol", &rule->protocol},
+		{"passthrough.guest", &rule->guest},
+		{"passthrough.guest_port", &rule->guest_port},
+		{"passthrough.client", &rule->client},
+		{"passthrough.client_port", &rule->client_port},
+	};
+
+	for (unsigned int i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		if (strcmp(parts[i].name, st->key))
+			continue;
+		*parts[i].value = st->value;
+		return 0;
+	}
+	return 1;
+}
+
 static int set_config(const struct statement *st, struct colo_config *config, bool sizes)
 {
 	uint64_t number;
@@ -64,8 +87,9 @@ static int set_config(const struct statement *st, struct colo_config *config, bo
 	return -1;
 }
 
-/* All `set` of a case: into config (only sizes, or only the others) and policy. */
-int set_options(struct run *run, struct colo_config *config, bool sizes, __u32 *policy)
+/* All `set` of a case: into config (only sizes, or only the others), policy and rule. */
+int set_options(struct run *run, struct colo_config *config, bool sizes, __u32 *policy,
+		struct passthrough_text *rule)
 {
 	for (const struct statement *st = run->test->first; st; st = st->next) {
 		int err = 0;
@@ -73,6 +97,8 @@ int set_options(struct run *run, struct colo_config *config, bool sizes, __u32 *
 		if (st->verb != VERB_SET || !strcmp(st->key, "offloads"))
 			continue;
 		err = set_policy(st, policy);
+		if (err > 0)
+			err = set_passthrough(st, rule);
 		if (err > 0)
 			err = set_config(st, config, sizes);
 		if (err) {

@@ -7,11 +7,13 @@
 #include <colo/abi.h>
 
 #include "cases.h"
+#include "policy.h"
 
 /*
  * All `set` of a case into config (only what sizes a map, or only the rest) and
- * policy. 0, or -1 with the case failed.
+ * policy and a passthrough rule. 0, or -1 with the case failed.
  */
-int set_options(struct run *run, struct colo_config *config, bool sizes, __u32 *policy);
+int set_options(struct run *run, struct colo_config *config, bool sizes, __u32 *policy,
+		struct passthrough_text *rule);
 
 #endif
