@@ -59,6 +59,9 @@ __noinline int pool_differ(__u32 a, __u32 b, __u32 len)
 	return ((x ^ y) & LOW_BYTES(len)) != 0;
 }
 
+/* The bits of a fragment's place that are its offset. */
+#define FRAGMENT_OFFSET(fr) ((fr)->key.ethertype == bpf_htons(ETHERTYPE_IPV6) ? 0xfff8 : 0x1fff)
+
 /*
  * Where in the L4 content the checksum field is, which is not compared
  * (rule 9); 0 if there is none.
@@ -77,6 +80,14 @@ static __always_inline __u32 csum_field(__u32 proto, __u32 *len)
 		return 8;
 	}
 	return 0;
+}
+
+/* Where the frame's checksum field is; 0 also where a fragment has none. */
+static __always_inline __u32 csum_of(const struct colo_frame *fr, __u32 *len)
+{
+	if (fr->flags & COLO_FR_WHOLE || (fr->key.fragment && fr->seq & FRAGMENT_OFFSET(fr)))
+		return 0;
+	return csum_field(fr->key.proto, len);
 }
 
 /*
@@ -101,9 +112,6 @@ __noinline int datagram_starts_differ(__u32 p_idx, __u32 s_idx)
 	return pool_differ(p->data_off + off, s->data_off + off, len - off);
 }
 
-/* The bits of a fragment's place that are its offset. */
-#define FRAGMENT_OFFSET(fr) ((fr)->key.ethertype == bpf_htons(ETHERTYPE_IPV6) ? 0xfff8 : 0x1fff)
-
 /* 0: two datagrams of one flow have the same content, but for the checksum. */
 __noinline int datagram_differ(__u32 p_idx, __u32 s_idx)
 {
@@ -114,9 +122,7 @@ __noinline int datagram_differ(__u32 p_idx, __u32 s_idx)
 		return 1;
 	if (!p->data_len)
 		return 0;
-	off = csum_field(p->key.proto, &n);
-	if (p->flags & COLO_FR_WHOLE || (p->key.fragment && p->seq & FRAGMENT_OFFSET(p)))
-		off = 0;
+	off = csum_of(p, &n);
 	if (!off || p->data_len < off + n)
 		return pool_differ(p->data_off, s->data_off, p->data_len);
 	if (pool_differ(p->data_off, s->data_off, off))

@@ -6,6 +6,7 @@
 #ifndef COLO_BPF_DATAGRAM_H
 #define COLO_BPF_DATAGRAM_H
 
+#include "digest.h"
 #include "fragment.h"
 #include "release.h"
 
@@ -15,6 +16,7 @@ struct search {
 	__u32 at;     /* where to look next; what was found */
 	__u32 mine;   /* the frame whose partner is wanted */
 	__u32 p_side; /* the queue is P's: skip what has a partner */
+	__u32 many;   /* more than one is there: digests first */
 	__u32 found;
 };
 
@@ -40,6 +42,7 @@ static long search_step(__u32 step __unused, void *arg)
 	if (!fr)
 		return 1;
 	if (!(s->p_side && fr->flags & COLO_FR_MATCHED) &&
+	    !(s->many && digest_differ(s->at, s->mine)) &&
 	    (s->p_side ? partners(s->at, s->mine) : partners(s->mine, s->at))) {
 		s->found = 1;
 		return 1;
@@ -51,7 +54,7 @@ static long search_step(__u32 step __unused, void *arg)
 /* The first frame of the queue with the content of `mine`, or COLO_NONE. */
 static __always_inline __u32 partner_of(struct colo_queue *q, __u32 mine, __u32 p_side)
 {
-	struct search s = {.at = q->head, .mine = mine, .p_side = p_side};
+	struct search s = {.at = q->head, .mine = mine, .p_side = p_side, .many = q->count > 1};
 
 	if (q->count)
 		bpf_loop(SEARCH_MAX, search_step, &s, 0);

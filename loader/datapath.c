@@ -32,6 +32,7 @@ const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_FREE_BIG] = "free_big",
 	[MAP_POLICY] = "policy",
 	[MAP_PASSTHROUGH] = "passthrough",
+	[MAP_DIGEST_KEY] = "digest_key",
 	[MAP_LINK_SENT] = "link_sent",
 	[MAP_LINK_RECEIVED] = "link_received",
 	[MAP_LINK_PEER] = "link_peer",
@@ -54,7 +55,7 @@ __u32 datapath_netns(void)
 
 bool datapath_has_map(enum colo_role role, enum datapath_map map)
 {
-	return map != MAP_PASSTHROUGH || role == COLO_ROLE_PRIMARY;
+	return (map != MAP_PASSTHROUGH && map != MAP_DIGEST_KEY) || role == COLO_ROLE_PRIMARY;
 }
 
 static size_t page_round(size_t bytes)
@@ -87,6 +88,7 @@ static int check_map(const char *name, enum datapath_map map, int fd, enum colo_
 		[MAP_FREE_BIG] = sizeof(__u32),
 		[MAP_POLICY] = sizeof(__u32),
 		[MAP_PASSTHROUGH] = sizeof(struct colo_passthrough),
+		[MAP_DIGEST_KEY] = sizeof(struct colo_digest_key),
 		[MAP_LINK_SENT] = sizeof(struct colo_link_count),
 		[MAP_LINK_RECEIVED] = sizeof(struct colo_link_count),
 		[MAP_LINK_PEER] = sizeof(struct colo_link_peer),

@@ -34,7 +34,8 @@ enum datapath_map {
 	MAP_FREE_SMALL,
 	MAP_FREE_BIG,
 	MAP_POLICY,
-	MAP_PASSTHROUGH, /* of a primary */
+	MAP_PASSTHROUGH, /* of a primary, as the next */
+	MAP_DIGEST_KEY,
 	MAP_LINK_SENT,
 	MAP_LINK_RECEIVED,
 	MAP_LINK_PEER,

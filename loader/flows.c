@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <bpf/bpf.h>
@@ -50,7 +51,20 @@ static void add_flags(json_t *row, unsigned int flags, const struct flag_name *n
 	output_text(row, "flags", *text ? text : "-");
 }
 
-static void add_primary(json_t *row, const struct colo_flow *flow)
+/* The digest of the oldest datagram of a queue, if it was needed. */
+static void add_digest(json_t *row, const char *name, const struct datapath *dp,
+		       const struct colo_queue *queue)
+{
+	char text[40] = "";
+
+	if (queue->count && queue->head < dp->max_frames &&
+	    dp->frames[queue->head].flags & COLO_FR_DIGEST)
+		snprintf(text, sizeof(text), "%016llx%016llx",
+			 dp->frames[queue->head].digest[0], dp->frames[queue->head].digest[1]);
+	output_text(row, name, *text ? text : NULL);
+}
+
+static void add_primary(json_t *row, const struct colo_flow *flow, const struct datapath *dp)
 {
 	output_number(row, "epoch", flow->epoch);
 	output_number(row, "held",
@@ -59,8 +73,13 @@ static void add_primary(json_t *row, const struct colo_flow *flow)
 	output_number(row, "matched", flow->matched);
 	output_number(row, "mismatches", flow->mismatches);
 	add_flags(row, flow->flags, primary_flags);
-	if (!common.json || !(flow->flags & COLO_F_TCP))
+	if (!common.json)
 		return;
+	if (!(flow->flags & COLO_F_TCP)) {
+		add_digest(row, "held_digest", dp, &flow->p_held);
+		add_digest(row, "waiting_digest", dp, &flow->s_wait);
+		return;
+	}
 	output_number(row, "vouch_start", flow->vouch_start);
 	output_number(row, "vouch_end", flow->vouch_end);
 	output_number(row, "p_next", flow->p_next);
@@ -94,7 +113,7 @@ static json_t *describe(const struct datapath *dp)
 			continue;
 		row = name_flow(&key);
 		if (dp->abi.role == COLO_ROLE_PRIMARY)
-			add_primary(row, &value.flow);
+			add_primary(row, &value.flow, dp);
 		else
 			add_secondary(row, &value.rewrite);
 		json_array_append_new(list, row);

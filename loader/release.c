@@ -5,6 +5,8 @@
 #include <time.h>
 #include <stdbool.h>
 
+#include <sys/random.h>
+
 #include <bpf/bpf.h>
 
 #include "link.h"
@@ -207,6 +209,29 @@ int release_request(struct datapath *dp, enum colo_reason reason)
 	return control_once(dp, &control);
 }
 
+/* Nobody outside can make frames of one digest. */
+static int new_digest_key(struct datapath *dp)
+{
+	struct colo_digest_key *key;
+	__u32 zero = 0;
+	int err;
+
+	if (dp->abi.role != COLO_ROLE_PRIMARY)
+		return 0;
+	key = malloc(sizeof(*key));
+	if (!key)
+		return -ENOMEM;
+	for (size_t done = 0; done < sizeof(*key);) {
+		ssize_t got = getrandom((char *)key + done, sizeof(*key) - done, 0);
+
+		if (got > 0)
+			done += got;
+	}
+	err = bpf_map_update_elem(dp->map_fd[MAP_DIGEST_KEY], &zero, key, 0);
+	free(key);
+	return err;
+}
+
 int release_start(struct datapath *dp, __u64 epoch)
 {
 	int err;
@@ -216,7 +241,9 @@ int release_start(struct datapath *dp, __u64 epoch)
 		err = datapath_clear_flows(dp);
 	if (err)
 		return err;
-	err = link_start(dp);
+	err = new_digest_key(dp);
+	if (!err)
+		err = link_start(dp);
 	if (err)
 		return err;
 	memset(&dp->watch, 0, sizeof(dp->watch));

@@ -130,6 +130,11 @@ struct colo_session {
 	__u64 commit_ns;  /* when the open epoch was opened */
 };
 
+/* map `digest_key`: array[1] of a primary. Random, new with each start of COLO. */
+struct colo_digest_key {
+	__u64 word[COLO_BIG_SIZE / 8 + 16];
+};
+
 /*
  * maps `link_sent` and `link_received`: percpu array[2], by the lowest bit of
  * the epoch. What went over the link and what came, in units that neither GSO
@@ -268,6 +273,7 @@ enum colo_frame_flag {
 	COLO_FR_UDP = 1 << 8,     /* checksum at l4_off + 6 */
 	COLO_FR_RETRANS = 1 << 9, /* counted already as sent */
 	COLO_FR_WHOLE = 1 << 10,  /* hdr is a plain prefix: no L3/L4 offsets */
+	COLO_FR_DIGEST = 1 << 11, /* digest holds */
 };
 
 /*
@@ -297,6 +303,7 @@ struct colo_frame {
 	__u16 gso_size;  /* how to cut it when it leaves from here, 0: whole */
 	__be16 vlan_tci; /* outer tag that the device had stripped, 0 none */
 	__be16 vlan_proto;
+	__u64 digest[2]; /* of a datagram's content, if it was needed: bpf/digest.h */
 	struct colo_flow_key key;
 	__u8 hdr[COLO_HDR_MAX]; /* from the MAC header to the end of L4's (TCP) or L3's */
 };
