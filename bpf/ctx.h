@@ -49,6 +49,14 @@ static __always_inline int ctx_send(__u32 ifindex)
 	return bpf_redirect(ifindex, 0);
 }
 
+/* Whether the tag that the device has stripped is this one (0: none). */
+static __always_inline int ctx_tagged_as(struct __sk_buff *ctx, __be16 proto, __be16 tci)
+{
+	if (!ctx->vlan_present)
+		return !proto;
+	return ctx->vlan_proto == proto && bpf_htons(ctx->vlan_tci) == tci;
+}
+
 /*
  * Whether the packet's L4 checksum is partial (CHECKSUM_PARTIAL), which no
  * field tells: without the pseudo-header flag bpf_l4_csum_replace() changes a

@@ -122,16 +122,20 @@ __noinline int out_send(struct __sk_buff *ctx, __u32 idx, __u32 from, __u32 n, _
 {
 	struct colo_frame *fr = frame_at(idx);
 	struct scratch *s = scratch_get();
-	__u32 hdr_len;
+	__u32 hdr_len, tagged;
 
 	if (!fr || !s)
 		return -1;
 	hdr_len = fr->hdr_len;
-	/* a tag taken off brings the next one out of the frame */
-	if (ctx->vlan_present)
+	tagged = ctx_tagged_as(ctx, fr->vlan_proto, fr->vlan_tci);
+	/* a tag taken off brings the next one out of the frame: L4 moves */
+	if (!tagged && ctx->vlan_present)
 		bpf_skb_vlan_pop(ctx);
-	if (ctx->vlan_present)
+	if (!tagged && ctx->vlan_present) {
+		if (how & HOW_PARTIAL)
+			return -1;
 		bpf_skb_vlan_pop(ctx);
+	}
 	if (hdr_len < ETH_LEN || hdr_len > COLO_HDR_MAX)
 		return -1;
 	if (bpf_skb_change_tail(ctx, hdr_len + n, 0))
@@ -141,7 +145,7 @@ __noinline int out_send(struct __sk_buff *ctx, __u32 idx, __u32 from, __u32 n, _
 		return -1;
 	if (n && pool_store(ctx, fr->hdr_len, fr->data_off + from, n))
 		return -1;
-	if (fr->vlan_proto)
+	if (fr->vlan_proto && !tagged)
 		bpf_skb_vlan_push(ctx, fr->vlan_proto, bpf_ntohs(fr->vlan_tci));
 	if (how & HOW_LINK)
 		return link_send_copy(ctx, COLO_LINK_OUTPUT, fr->epoch, how >> HOW_IFINDEX);

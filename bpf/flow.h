@@ -7,7 +7,7 @@
 
 #include "lock.h"
 
-#define LOOKUP_TRIES 4
+#define LOOKUP_TRIES 2
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -40,6 +40,13 @@ struct packet {
 	__u8 hdr[HDR_SCRATCH];
 };
 
+/* Units that a TCP packet in fragments has, and their flow. */
+struct span {
+	struct colo_flow_key key;
+	__u32 seq;
+	__u32 end;
+};
+
 struct scratch {
 	struct packet pkt;
 	__u8 out[HDR_SCRATCH]; /* headers of a frame that is being made */
@@ -49,6 +56,7 @@ struct scratch {
 	__u32 compared_to;           /* how far from its start that record was compared */
 	struct colo_control control; /* off the stack: 512 bytes for a chain of calls */
 	struct colo_link_counts counts;
+	struct span span;            /* of a TCP packet in fragments */
 	struct colo_flow flow;       /* value of a new flow */
 	struct colo_rewrite rewrite; /* likewise on a secondary */
 };

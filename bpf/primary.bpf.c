@@ -15,6 +15,7 @@
 #include "datagram.h"
 #include "mirror.h"
 #include "passthrough.h"
+#include "span.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -50,6 +51,7 @@ static __always_inline struct colo_flow *flow_get_locked(struct scratch *s, __u6
 	struct colo_flow *f;
 	int i;
 
+#pragma unroll
 	for (i = 0; i < LOOKUP_TRIES; i++) {
 		f = flow_get(s, epoch);
 		if (!f)
@@ -164,7 +166,7 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, st
 		COUNT(p_held);
 		return CTX_DROP;
 	}
-	stream_insert(&f->p_held, idx, p->seq);
+	stream_insert(&f->p_held, idx, p->seq, p->flags);
 	if (p->flags & COLO_FR_SYN && syn_options(idx) & SYN_UNTRANSLATABLE)
 		request(COLO_REASON_UNTRANSLATABLE, &f->key, p->seq);
 	s->carrier = COLO_NONE;
@@ -193,10 +195,29 @@ static __always_inline int p_datagram(struct __sk_buff *ctx, struct release *r,
 	return CTX_DROP;
 }
 
+/* What span_find() has found was sent by P, in the flow that it is of. */
+__noinline int span_note(__u64 epoch)
+{
+	struct scratch *s = scratch_get();
+	struct colo_flow *f;
+
+	if (!s)
+		return 0;
+	s->pkt.key = s->span.key;
+	f = flow_get_locked(s, epoch);
+	if (!f)
+		return 0;
+	if (flow_is_current(f, epoch))
+		stream_sent(f, s->span.seq, s->span.end);
+	word_unlock(&f->lock);
+	return 0;
+}
+
 static __always_inline int p_frame(struct __sk_buff *ctx, struct scratch *s,
 				   struct colo_session *ses, __u32 port, int parsed)
 {
 	struct packet *p = &s->pkt;
+	int cut = parsed == PARSE_OK && p->key.fragment && p->class == COLO_CLASS_TCP;
 	struct release r;
 	struct colo_flow *f;
 	int ret;
@@ -210,13 +231,17 @@ static __always_inline int p_frame(struct __sk_buff *ctx, struct scratch *s,
 		ret = unheld(&p->key, COLO_REASON_QUEUE_FULL, p->seq);
 	else if (parsed == PARSE_MALFORMED)
 		ret = p_to_commit(ctx, f, COLO_REASON_MALFORMED);
-	else if (p->key.fragment && p->class == COLO_CLASS_TCP)
+	else if (cut)
 		ret = p_to_commit(ctx, f, COLO_REASON_UNTRANSLATABLE);
 	else if (p->flags & COLO_FR_TCP)
 		ret = p_stream(ctx, &r, p);
 	else
 		ret = p_datagram(ctx, &r, p);
+	if (cut)
+		cut = span_find(f, p->ack);
 	word_unlock(&f->lock);
+	if (cut > 0)
+		span_note(ses->epoch);
 	return ret;
 }
 
@@ -351,7 +376,8 @@ static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
 	}
 	if (!(f->flags & COLO_F_S_OLD))
 		stream_note_s(f, p->flags, p->ack);
-	if (!(p->flags & COLO_FR_RST) && (p->seq == p->end || vouched_for(f, p->seq, p->end))) {
+	if (!(p->flags & COLO_FR_RST) &&
+	    (p->seq == p->end || (!s_is_ahead(f) && vouched_for(f, p->seq, p->end)))) {
 		COUNT(s_inside);
 		release_stream(r);
 		return;
@@ -359,7 +385,7 @@ static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
 	idx = s_keep(ctx, f, f->epoch, p->seq);
 	if (idx == COLO_NONE)
 		return;
-	stream_insert(&f->s_wait, idx, p->seq);
+	stream_insert(&f->s_wait, idx, p->seq, p->flags);
 	s->carrier = idx;
 	s->carrier_done = 0;
 	s->compared_to = p->seq;
@@ -400,11 +426,12 @@ static long early_step(__u32 step __unused, void *arg)
 			stream_s_syn(f, fr->seq);
 		stream_note_s(f, fr->flags, fr->ack);
 		if (!(fr->flags & COLO_FR_RST) &&
-		    (fr->seq == fr->end || vouched_for(f, fr->seq, fr->end))) {
+		    (fr->seq == fr->end ||
+		     (!s_is_ahead(f) && vouched_for(f, fr->seq, fr->end)))) {
 			COUNT(s_inside);
 			frame_give(idx);
 		} else {
-			stream_insert(&f->s_wait, idx, fr->seq);
+			stream_insert(&f->s_wait, idx, fr->seq, fr->flags);
 		}
 	} else {
 		queue_append(&f->s_wait, idx);
@@ -593,11 +620,20 @@ static long oldest_step(__u32 step __unused, void *arg)
 {
 	struct oldest *o = arg;
 	struct colo_frame *fr = frame_at(o->at);
+	int waits;
 
 	if (!fr)
 		return 1;
-	/* a matched datagram waits for others; of a stream, for an ack or its tail */
-	if ((!(fr->flags & COLO_FR_MATCHED) || fr->flags & COLO_FR_TCP) && fr->held_ns < o->ns)
+	/*
+	 * A matched datagram waits for others; of a stream, for an ack or its tail.
+	 * What of S was compared is kept should P repeat it, and waits for nothing.
+	 */
+	if (fr->flags & COLO_FR_TCP)
+		waits = fr->state == COLO_FRAME_P || fr->vouched != fr->end ||
+			fr->flags & COLO_FR_RST;
+	else
+		waits = !(fr->flags & COLO_FR_MATCHED);
+	if (waits && fr->held_ns < o->ns)
 		o->ns = fr->held_ns;
 	o->at = fr->next;
 	return 0;

@@ -178,12 +178,20 @@ static long release_ackwait_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
-/* Units of P below `to` have left. */
-static __always_inline void stream_left(struct colo_flow *f, __u32 to)
+/* The units [from, to) of P have left: [p_left_start, p_left) grows, if they touch it. */
+static __always_inline void stream_left(struct colo_flow *f, __u32 from, __u32 to)
 {
-	if (!(f->flags & COLO_F_P_LEFT) || seq_lt(f->p_left, to))
+	if (!(f->flags & COLO_F_P_LEFT) || seq_lt(f->p_left, from)) {
+		f->p_left_start = from;
 		f->p_left = to;
+	}
 	f->flags |= COLO_F_P_LEFT;
+	if (seq_lt(to, f->p_left_start))
+		return;
+	if (seq_lt(from, f->p_left_start))
+		f->p_left_start = from;
+	if (seq_lt(f->p_left, to))
+		f->p_left = to;
 }
 
 /*
@@ -194,7 +202,8 @@ static __always_inline int stream_repeats(const struct colo_flow *f,
 					  const struct colo_frame *fr)
 {
 	return f->flags & COLO_F_P_LEFT && !(fr->flags & COLO_FR_RST) &&
-	       fr->vouched == fr->end && seq_leq(fr->end, f->p_left);
+	       fr->vouched == fr->end && seq_leq(f->p_left_start, fr->seq) &&
+	       seq_leq(fr->end, f->p_left);
 }
 
 /* Vouched units at the head of the stream, as far as S's ack allows. */
@@ -220,15 +229,15 @@ static long release_stream_step(__u32 step __unused, void *arg)
 			return 1;
 	} else if (fr->flags & COLO_FR_SYN && to != fr->end) {
 		return 1;
-	} else if (to == fr->released) {
-		return 1;
+	} else if (to == fr->released || (to != fr->end && f->flags & COLO_F_MISMATCH)) {
+		return 1; /* before a mismatch the head waits for its tail, and the commit */
 	}
 	if (release_units(r, idx, fr, fr->released, to)) {
 		release_pending(f);
 		return 1;
 	}
 	fr->released = to;
-	stream_left(f, to);
+	stream_left(f, fr->seq, to);
 	if (to != fr->end)
 		return 1;
 	release_end(r, &f->p_held, idx);

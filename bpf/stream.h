@@ -12,6 +12,15 @@
 #define WALK_MAX     (1 << 14) /* steps through a flow's queues */
 #define CARRIER_WALK 8         /* P frames that one S frame may release whole */
 
+/*
+ * S has begun a life of the tuple that P has not: its frames wait, and say
+ * nothing of the one that P is in.
+ */
+static __always_inline int s_is_ahead(const struct colo_flow *f)
+{
+	return f->flags & COLO_F_S_ISN && !(f->flags & COLO_F_ISN && f->isn == f->s_isn);
+}
+
 static __always_inline int vouched_for(const struct colo_flow *f, __u32 seq, __u32 end)
 {
 	return f->flags & COLO_F_VOUCHED && seq_leq(f->vouch_start, seq) &&
@@ -34,12 +43,18 @@ static long place_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
-/* Insert by sequence number, behind those that are equal. */
-static __always_inline void stream_insert(struct colo_queue *q, __u32 idx, __u32 seq)
+/*
+ * Insert by sequence number, behind those that are equal. An RST, which may
+ * have a number that its sender has passed, is behind all that came before it.
+ */
+static __always_inline void stream_insert(struct colo_queue *q, __u32 idx, __u32 seq,
+					  __u32 flags)
 {
 	struct place p = {.at = q->tail, .seq = seq};
 	struct colo_frame *tail = frame_at(q->tail);
 
+	if (tail && flags & COLO_FR_RST && seq_lt(seq, tail->end))
+		tail = NULL;
 	if (tail && seq_lt(seq, tail->seq))
 		bpf_loop(WALK_MAX, place_step, &p, 0);
 	queue_insert(q, idx, p.at);
@@ -94,7 +109,11 @@ static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 		match_remove_s(m, s);
 		return 0;
 	}
-	if (seq_lt(p->seq, s->end))
+	if (vouched_for(m->flow, s->seq, s->end)) {
+		match_remove_s(m, s); /* P has shown the same before its RST */
+		return 0;
+	}
+	if (seq_lt(p->seq, s->end) && s->vouched != s->end)
 		return match_failed(m, COLO_REASON_FLAGS, p->seq);
 	m->s = s->next;
 	return 0;
@@ -118,8 +137,29 @@ static __always_inline int urgent_differs(const struct colo_frame *p,
 }
 
 /*
+ * How many of n bytes at pool offsets a and b are equal before the first that
+ * is not; there is one.
+ */
+static __always_inline __u32 match_equal(__u32 a, __u32 b, __u32 n)
+{
+	__u32 low = 0, mid;
+	int i;
+
+	for (i = 0; i < 17; i++) {
+		if (n - low <= 1)
+			break;
+		mid = low + (n - low) / 2;
+		if (pool_differ(a, b, mid))
+			n = mid;
+		else
+			low = mid;
+	}
+	return low;
+}
+
+/*
  * Compare both streams from pos, which lies in p and in s. Returns how far
- * they are equal, or pos with m->reason set.
+ * they are equal; m->reason is set if there is a difference.
  */
 static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
 					 struct colo_frame *s, __u32 pos)
@@ -151,6 +191,8 @@ static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
 		return pos;
 	}
 	if (pool_differ(p->data_off + (pos - p0), s->data_off + (pos - s0), end - pos)) {
+		pos += match_equal(p->data_off + (pos - p0), s->data_off + (pos - s0),
+				   end - pos);
 		match_failed(m, COLO_REASON_PAYLOAD, pos);
 		return pos;
 	}
@@ -233,14 +275,16 @@ static long match_step(__u32 step __unused, void *arg)
 	if (seq_lt(pos, s->seq))
 		return 1; /* S has a gap */
 	end = match_units(m, p, s, pos);
-	if (m->reason)
+	if (end == pos)
 		return 1;
 	if (sc && sc->carrier == m->s && sc->compared_to == pos)
 		sc->compared_to = end;
 	vouch(f, p->seq, pos, end);
 	p->vouched = end;
+	if (seq_leq(pos, s->vouched))
+		s->vouched = end;
 	s->flags |= COLO_FR_MATCHED;
-	return 0;
+	return m->reason != 0;
 }
 
 /* S's frames at the head that have nothing left to vouch for. */
@@ -263,7 +307,7 @@ __noinline int stream_match(struct colo_flow *f)
 
 	if (!f)
 		return 0;
-	if (f->flags & COLO_F_MISMATCH)
+	if (f->flags & COLO_F_MISMATCH || s_is_ahead(f))
 		return 0;
 	m.flow = f;
 	m.p = f->p_held.head;
@@ -291,29 +335,42 @@ static __always_inline void stream_commit(struct colo_flow *f)
 		vouch_bound(f);
 	}
 	/* S is P's copy: what S's life before has acked counts no more */
-	f->flags &= ~(COLO_F_S_ACK | COLO_F_S_OLD | COLO_F_S_ISN);
+	f->flags &= ~(COLO_F_S_ACK | COLO_F_S_OLD | COLO_F_S_ISN | COLO_F_S_NEXT_ACK);
 	if (f->flags & COLO_F_P_ACK) {
 		f->s_ack = f->p_ack;
 		f->flags |= COLO_F_S_ACK;
 	}
 }
 
+/* Nothing of P has been seen, so all that came of S is of the life to come. */
+static __always_inline int stream_is_fresh(const struct colo_flow *f)
+{
+	return !(f->flags & (COLO_F_ISN | COLO_F_VOUCHED | COLO_F_P_SEEN | COLO_F_P_ACK));
+}
+
 /*
  * A new life of the flow: what is held of the old one only a commit releases.
- * S's frames stay if S has shown the same life first.
+ * S's frames stay if they cannot be of that.
  */
 static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 {
 	__u32 keep = COLO_F_PENDING | COLO_F_WATCH;
+	int fresh = stream_is_fresh(f);
 
 	queue_join(&f->p_commit, &f->p_ackwait);
 	queue_join(&f->p_commit, &f->p_held);
-	if (f->flags & COLO_F_S_ISN && f->s_isn == isn)
+	if (f->flags & COLO_F_S_ISN && f->s_isn == isn) {
+		f->s_ack = f->s_next_ack;
+		f->flags &= ~COLO_F_S_ACK;
+		if (f->flags & COLO_F_S_NEXT_ACK)
+			f->flags |= COLO_F_S_ACK;
 		keep |= COLO_F_S_ISN | COLO_F_S_ACK;
-	else
+	} else if (fresh && !(f->flags & COLO_F_S_ISN)) {
+		keep |= COLO_F_S_ACK;
+	} else {
 		drop_waiting(&f->s_wait, END_DISCARDED);
-	if (!(keep & COLO_F_S_ISN))
 		f->flags |= COLO_F_S_OLD;
+	}
 	keep |= COLO_F_S_OLD;
 	f->flags = COLO_F_TCP | COLO_F_ISN | (f->flags & keep);
 	f->isn = isn;
@@ -328,8 +385,9 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 	}
 	if (f->flags & COLO_F_S_ISN && f->s_isn == isn)
 		return;
-	drop_waiting(&f->s_wait, END_DISCARDED);
-	f->flags &= ~COLO_F_S_ACK;
+	if (!stream_is_fresh(f) || f->flags & COLO_F_S_ISN)
+		drop_waiting(&f->s_wait, END_DISCARDED);
+	f->flags &= ~COLO_F_S_NEXT_ACK;
 	f->flags |= COLO_F_S_ISN;
 	f->s_isn = isn;
 }
@@ -343,6 +401,16 @@ static __always_inline int stream_s_old(const struct colo_flow *f, __u32 flags)
 	return f->flags & COLO_F_S_OLD && !(flags & (COLO_FR_SYN | COLO_FR_RST));
 }
 
+/* P has sent the units [seq, end). */
+static __always_inline void stream_sent(struct colo_flow *f, __u32 seq, __u32 end)
+{
+	if (!(f->flags & COLO_F_P_SEEN) || seq_lt(seq, f->p_first))
+		f->p_first = seq;
+	if (!(f->flags & COLO_F_P_SEEN) || seq_lt(f->p_next, end))
+		f->p_next = end;
+	f->flags |= COLO_F_TCP | COLO_F_P_SEEN;
+}
+
 /* What P's segment tells about how far P is. */
 static __always_inline void stream_note_p(struct colo_flow *f, const struct packet *p)
 {
@@ -353,13 +421,8 @@ static __always_inline void stream_note_p(struct colo_flow *f, const struct pack
 		f->flags |= COLO_F_RST;
 	if (p->flags & COLO_FR_FIN)
 		f->flags |= COLO_F_P_FIN;
-	if (p->end != p->seq) {
-		if (!(f->flags & COLO_F_P_SEEN) || seq_lt(p->seq, f->p_first))
-			f->p_first = p->seq;
-		if (!(f->flags & COLO_F_P_SEEN) || seq_lt(f->p_next, p->end))
-			f->p_next = p->end;
-		f->flags |= COLO_F_P_SEEN;
-	}
+	if (p->end != p->seq)
+		stream_sent(f, p->seq, p->end);
 	if (p->flags & COLO_FR_ACK &&
 	    (!(f->flags & COLO_F_P_ACK) || seq_lt(f->p_ack, p->ack))) {
 		f->p_ack = p->ack;
@@ -371,6 +434,12 @@ static __always_inline void stream_note_s(struct colo_flow *f, __u32 flags, __u3
 {
 	if (!(flags & COLO_FR_ACK))
 		return;
+	if (s_is_ahead(f)) {
+		if (!(f->flags & COLO_F_S_NEXT_ACK) || seq_lt(f->s_next_ack, ack))
+			f->s_next_ack = ack;
+		f->flags |= COLO_F_S_NEXT_ACK;
+		return;
+	}
 	if (f->flags & COLO_F_S_ACK && seq_leq(ack, f->s_ack))
 		return;
 	f->s_ack = ack;
@@ -475,7 +544,7 @@ static __always_inline int stream_carry(struct release *r, struct scratch *s)
 			break;
 		to = seq_lt(end, fr->end) ? end : fr->end;
 		fr->released = to;
-		stream_left(f, to);
+		stream_left(f, fr->seq, to);
 		if (to != fr->end)
 			break;
 		release_end(r, &f->p_held, f->p_held.head);

@@ -211,7 +211,8 @@ enum colo_flow_flag {
 	COLO_F_PENDING = 1 << 11, /* releasable frames wait for the daemon */
 	COLO_F_S_ISN = 1 << 12,   /* s_isn holds: S's SYN came before P's */
 	COLO_F_S_OLD = 1 << 13, /* S has not shown the SYN of this life: its frames are older */
-	COLO_F_P_LEFT = 1 << 14, /* p_left holds */
+	COLO_F_P_LEFT = 1 << 14,     /* p_left_start, p_left hold */
+	COLO_F_S_NEXT_ACK = 1 << 15, /* s_next_ack holds */
 };
 
 /* A queue of frames; index into the map `frames`, COLO_NONE if empty. */
@@ -236,7 +237,8 @@ struct colo_flow {
 	__u32 p_next;
 	__u32 p_ack;
 	__u32 s_ack;
-	__u32 s_isn; /* in P's numbers: the life that S's frames belong to */
+	__u32 s_isn;      /* in P's numbers: the life that S's frames belong to */
+	__u32 s_next_ack; /* what S has acked in that life, if P's is an older one */
 	/* frames of P with new units (TCP: by sequence; datagrams: by arrival) */
 	struct colo_queue p_held;
 	/* frames of P without a new unit that wait for S's ack */
@@ -247,6 +249,7 @@ struct colo_flow {
 	struct colo_queue s_wait;
 	/* frames of S of the epoch to come */
 	struct colo_queue s_next_epoch;
+	__u32 p_left_start;   /* TCP: the units of P that have left */
 	__u32 p_left;         /* TCP: units of P below have left */
 	__u32 p_matched_held; /* datagrams in p_held whose partner was found */
 	__u64 matched;        /* frames of P released by a match */
@@ -290,7 +293,7 @@ struct colo_frame {
 	__u64 epoch;
 	__u32 seq;      /* first unit; a fragment's offset and more-flag */
 	__u32 end;      /* behind the last unit */
-	__u32 vouched;  /* P: units below are vouched for */
+	__u32 vouched;  /* P: units below are vouched for; S: were compared */
 	__u32 released; /* P: units below have left */
 	__u32 ack;      /* of a fragment: the packet's id */
 	__u16 window;
