@@ -28,46 +28,56 @@ static __always_inline __u64 nh(__u64 m, __u64 k)
 	return (low & 0xffffffff) * (high & 0xffffffff);
 }
 
-/*
- * NH of n bytes of the pool, with the key from byte `from` on: an argument, as
- * is `at`, so that the verifier does not follow their values.
- */
+struct nh_walk {
+	__u64 sum;
+	__u32 at;   /* in the pool */
+	__u32 from; /* in the key */
+	__u32 left;
+};
+
+/* 32 bytes; a callback, for the verifier, which would else follow 2048 steps. */
+static long nh_step(__u32 step __unused, void *arg)
+{
+	struct colo_digest_key *key = ZERO_KEY(digest_key);
+	struct nh_walk *w = arg;
+	__u8 *entry = pool_entry(w->at);
+	const __u64 *m, *k;
+
+	if (!key || !entry || w->left < 32)
+		return 1;
+	m = (const __u64 *)(entry + POOL_BYTE(w->at));
+	k = (const __u64 *)((__u8 *)key->word + POOL_BYTE(w->from));
+	w->sum += nh(m[0], k[0]) + nh(m[1], k[1]) + nh(m[2], k[2]) + nh(m[3], k[3]);
+	w->at += 32;
+	w->from += 32;
+	w->left -= 32;
+	return 0;
+}
+
+/* NH of n bytes of the pool, with the key from byte `from` on. */
 __noinline __u64 pool_nh(__u32 at, __u32 n, __u32 from)
 {
+	struct nh_walk w = {.at = at, .from = from, .left = n};
 	struct colo_digest_key *key = ZERO_KEY(digest_key);
 	__u8 *entry = pool_entry(at);
 	const __u64 *m, *k;
-	__u64 sum = 0;
 	int i;
 
 	if (!key || !entry)
 		return 0;
-	for (i = 0; i < COLO_BIG_SIZE / 32; i++) {
-		if (n < 32)
-			break;
-		m = (const __u64 *)(entry + POOL_BYTE(at));
-		k = (const __u64 *)((__u8 *)key->word + POOL_BYTE(from));
-		sum += nh(m[0], k[0]) + nh(m[1], k[1]) + nh(m[2], k[2]) + nh(m[3], k[3]);
-		at += 32;
-		from += 32;
-		n -= 32;
-	}
+	bpf_loop(COLO_BIG_SIZE / 32, nh_step, &w, 0);
 	for (i = 0; i < 4; i++) {
-		if (n < 8)
+		m = (const __u64 *)(entry + POOL_BYTE(w.at));
+		k = (const __u64 *)((__u8 *)key->word + POOL_BYTE(w.from));
+		if (w.left < 8)
 			break;
-		m = (const __u64 *)(entry + POOL_BYTE(at));
-		k = (const __u64 *)((__u8 *)key->word + POOL_BYTE(from));
-		sum += nh(m[0], k[0]);
-		at += 8;
-		from += 8;
-		n -= 8;
+		w.sum += nh(m[0], k[0]);
+		w.at += 8;
+		w.from += 8;
+		w.left -= 8;
 	}
-	n &= 7;
-	if (!n)
-		return sum;
-	m = (const __u64 *)(entry + POOL_BYTE(at));
-	k = (const __u64 *)((__u8 *)key->word + POOL_BYTE(from));
-	return sum + nh(m[0] & LOW_BYTES(n), k[0]);
+	n = w.left & 7;
+	return n ? w.sum + nh(m[0] & LOW_BYTES(n), k[0]) : w.sum;
 }
 
 /*
