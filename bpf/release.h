@@ -211,19 +211,25 @@ static long release_stream_step(__u32 step __unused, void *arg)
 {
 	struct release *r = arg;
 	struct colo_flow *f = r->flow;
-	__u32 idx = f->p_held.head, to;
+	__u32 idx = f->p_held.head, to, seq;
 	struct colo_frame *fr = frame_at(idx);
 
 	if (!fr)
 		return 1;
-	to = fr->vouched;
 	if (!ack_covered(f, fr->flags, fr->ack)) {
-		if (!stream_repeats(f, fr))
+		if (stream_repeats(f, fr)) {
+			queue_remove(&f->p_held, idx);
+			queue_append(&f->p_ackwait, idx);
+			return 0;
+		}
+		/* another of the same place may have an older ack */
+		seq = fr->seq;
+		idx = fr->next;
+		fr = frame_at(idx);
+		if (!fr || fr->seq != seq || !ack_covered(f, fr->flags, fr->ack))
 			return 1;
-		queue_remove(&f->p_held, idx);
-		queue_append(&f->p_ackwait, idx);
-		return 0;
 	}
+	to = fr->vouched;
 	if (fr->flags & COLO_FR_RST) {
 		if (!(fr->flags & COLO_FR_MATCHED))
 			return 1;

@@ -37,7 +37,7 @@ static __always_inline enum verdict out_syn(struct __sk_buff *ctx, struct scratc
 	if (!(f->flags & COLO_RW_S_ISN) || f->s_isn != p->seq) {
 		if (f->flags & COLO_RW_S_ISN)
 			rewrite_new_life(f);
-		f->flags &= ~COLO_RW_OLD;
+		f->flags &= ~(COLO_RW_OLD | COLO_RW_ECHO);
 		f->s_isn = p->seq;
 		f->s_c_isn = p->flags & COLO_FR_ACK ? p->ack : 0;
 		f->flags |= COLO_RW_S_ISN;
@@ -449,7 +449,7 @@ static __always_inline int active_in(struct __sk_buff *ctx, struct scratch *s,
 			f->seen_ns = bpf_ktime_get_ns();
 			note_end(f, p->flags, COLO_RW_C_FIN);
 			__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
-			if (f->flags & COLO_RW_ECHO)
+			if (f->flags & (COLO_RW_ECHO | COLO_RW_OFFSET))
 				rewrite_note_echo(s, f, p);
 			if (f->flags & COLO_RW_OFFSET) {
 				bad = in_translate(ctx, s, f);

@@ -300,6 +300,22 @@ static long match_clean_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
+/*
+ * P's last word is an RST, and S shows units behind all of P's: S has not ended
+ * there, whatever of P's is still to be compared.
+ */
+static __always_inline void match_behind_rst(struct match *m)
+{
+	struct colo_frame *p = frame_at(m->flow->p_held.tail);
+	struct colo_frame *s = frame_at(m->flow->s_wait.tail);
+
+	if (!p || !s || !(p->flags & COLO_FR_RST) || p->flags & COLO_FR_MATCHED ||
+	    s->flags & COLO_FR_RST || !seq_lt(p->seq, s->end) ||
+	    (m->flow->flags & COLO_F_P_SEEN && !seq_lt(m->flow->p_next, s->end)))
+		return;
+	match_failed(m, COLO_REASON_FLAGS, p->seq);
+}
+
 /* Compare as far as both are there. A mismatch is said once and stands. */
 __noinline int stream_match(struct colo_flow *f)
 {
@@ -315,6 +331,8 @@ __noinline int stream_match(struct colo_flow *f)
 	bpf_loop(WALK_MAX, match_step, &m, 0);
 	if (f->s_wait.count)
 		bpf_loop(WALK_MAX, match_clean_step, &m, 0);
+	if (!m.reason)
+		match_behind_rst(&m);
 	if (m.reason) {
 		f->flags |= COLO_F_MISMATCH;
 		f->mismatches++;
