@@ -13,6 +13,7 @@
  */
 #include "quote.h"
 #include "redeliver.h"
+#include "replay.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -327,6 +328,7 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 	if (parsed != PARSE_OK)
 		COUNT(in_parse_failed);
 	link_count(&link_received, epoch, link_tcp_bytes(&s->pkt, parsed));
+	input_keep(ctx, epoch, link_tcp_bytes(&s->pkt, parsed));
 	v = quoting(ctx, &s->pkt, parsed, FROM_CLIENT);
 	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
 		v = in_fragment(ctx, s, ses);
@@ -541,6 +543,8 @@ int control(struct __sk_buff *ctx)
 	op = &s->control;
 	if (op->op == COLO_CONTROL_REQUEST)
 		return request(op->reason, &op->key, 0);
+	if (op->op == COLO_CONTROL_REPLAY)
+		return replay(ctx, c->guest_ifindex);
 	f = rewrite_find(&op->key);
 	if (!f)
 		return 0;

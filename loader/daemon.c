@@ -215,7 +215,7 @@ static int act(void *context, enum session_action action, enum session_event eve
 	case ACTION_COMMIT:
 		return stage_done(d, release_commit(&d->dp, d->stage.epoch));
 	case ACTION_RESET:
-		return stage_done(d, release_reset(&d->dp, d->stage.epoch));
+		return stage_done(d, release_reset(&d->dp, d->stage.epoch, NULL));
 	case ACTION_FAILOVER:
 		return act_failover(d);
 	case ACTION_FAIL_OVER_QEMU:

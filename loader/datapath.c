@@ -33,6 +33,8 @@ const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_POLICY] = "policy",
 	[MAP_PASSTHROUGH] = "passthrough",
 	[MAP_DIGEST_KEY] = "digest_key",
+	[MAP_INPUTS] = "inputs",
+	[MAP_INPUT_RING] = "input_ring",
 	[MAP_LINK_SENT] = "link_sent",
 	[MAP_LINK_RECEIVED] = "link_received",
 	[MAP_LINK_PEER] = "link_peer",
@@ -55,7 +57,11 @@ __u32 datapath_netns(void)
 
 bool datapath_has_map(enum colo_role role, enum datapath_map map)
 {
-	return (map != MAP_PASSTHROUGH && map != MAP_DIGEST_KEY) || role == COLO_ROLE_PRIMARY;
+	if (map == MAP_PASSTHROUGH || map == MAP_DIGEST_KEY)
+		return role == COLO_ROLE_PRIMARY;
+	if (map == MAP_INPUTS || map == MAP_INPUT_RING)
+		return role == COLO_ROLE_SECONDARY;
+	return true;
 }
 
 static size_t page_round(size_t bytes)
@@ -89,6 +95,8 @@ static int check_map(const char *name, enum datapath_map map, int fd, enum colo_
 		[MAP_POLICY] = sizeof(__u32),
 		[MAP_PASSTHROUGH] = sizeof(struct colo_passthrough),
 		[MAP_DIGEST_KEY] = sizeof(struct colo_digest_key),
+		[MAP_INPUTS] = sizeof(struct colo_input),
+		[MAP_INPUT_RING] = sizeof(struct colo_input_ring),
 		[MAP_LINK_SENT] = sizeof(struct colo_link_count),
 		[MAP_LINK_RECEIVED] = sizeof(struct colo_link_count),
 		[MAP_LINK_PEER] = sizeof(struct colo_link_peer),
@@ -358,6 +366,20 @@ static void reset_frames(struct datapath *dp)
 			memset(&frames[i], 0, sizeof(frames[i]));
 }
 
+static int reset_inputs(struct datapath *dp)
+{
+	static const struct colo_input_ring ring;
+	static const struct colo_input none;
+	__u32 zero = 0;
+	int err = 0;
+
+	if (dp->abi.role != COLO_ROLE_SECONDARY)
+		return 0;
+	for (__u32 i = 0; !err && i < COLO_INPUTS; i++)
+		err = bpf_map_update_elem(dp->map_fd[MAP_INPUTS], &i, &none, 0);
+	return err ? err : bpf_map_update_elem(dp->map_fd[MAP_INPUT_RING], &zero, &ring, 0);
+}
+
 int datapath_reset(struct datapath *dp)
 {
 	struct colo_counters counters;
@@ -378,6 +400,8 @@ int datapath_reset(struct datapath *dp)
 		err = reset_events(dp);
 	if (!err)
 		err = passthrough_clear(dp);
+	if (!err)
+		err = reset_inputs(dp);
 	if (err) {
 		log_error("%s/%s: cannot be cleared: %s", COLO_PIN_ROOT, dp->abi.name,
 			  strerror(-err));

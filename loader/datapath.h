@@ -36,6 +36,8 @@ enum datapath_map {
 	MAP_POLICY,
 	MAP_PASSTHROUGH, /* of a primary, as the next */
 	MAP_DIGEST_KEY,
+	MAP_INPUTS, /* of a secondary, as the next */
+	MAP_INPUT_RING,
 	MAP_LINK_SENT,
 	MAP_LINK_RECEIVED,
 	MAP_LINK_PEER,

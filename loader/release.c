@@ -87,6 +87,12 @@ struct waiting_list {
 	__u32 count;
 };
 
+/* Input that is kept waits for nothing. */
+static bool is_waiting(enum colo_frame_state state)
+{
+	return state != COLO_FRAME_FREE && state != COLO_FRAME_I;
+}
+
 static int by_key(const void *a, const void *b)
 {
 	const struct waiting *x = a, *y = b;
@@ -137,7 +143,7 @@ static int find_flows(struct datapath *dp, __u64 below, struct waiting_list *lis
 	list->count = 0;
 	list->flow = NULL;
 	for (__u32 i = 0; i < dp->max_frames; i++)
-		count += dp->frames[i].state != COLO_FRAME_FREE;
+		count += is_waiting(dp->frames[i].state);
 	if (!count)
 		return 0;
 	/* Some more may have come since. */
@@ -150,7 +156,7 @@ static int find_flows(struct datapath *dp, __u64 below, struct waiting_list *lis
 		struct waiting *flow = &list->flow[list->count];
 		enum colo_frame_state state = frame->state;
 
-		if (state == COLO_FRAME_FREE || frame->epoch >= below)
+		if (!is_waiting(state) || frame->epoch >= below)
 			continue;
 		/* A client's frame is of no epoch (rule 16). */
 		if (below != ALL_EPOCHS && state == COLO_FRAME_C)
@@ -262,9 +268,30 @@ int release_commit(struct datapath *dp, __u64 epoch)
 	return control_all(dp, COLO_CONTROL_COMMIT, epoch + 1);
 }
 
-int release_reset(struct datapath *dp, __u64 epoch)
+/* To the guest goes what is behind `read`, NULL: nothing; all is forgotten. */
+static int replay(struct datapath *dp, const struct colo_link_count *read)
 {
-	return release_commit(dp, epoch);
+	struct colo_control control = {
+		.op = COLO_CONTROL_REPLAY,
+		.read.epoch = ~0ULL,
+	};
+	int result = COLO_CONTROL_AGAIN;
+
+	if (dp->abi.role != COLO_ROLE_SECONDARY)
+		return 0;
+	if (read)
+		control.read = *read;
+	for (int i = 0; i < ROUNDS_MAX && result == COLO_CONTROL_AGAIN; i++)
+		result = control_once(dp, &control);
+	return result == COLO_CONTROL_AGAIN ? -EBUSY : result < 0 ? result : 0;
+}
+
+int release_reset(struct datapath *dp, __u64 epoch, const struct colo_link_count *read)
+{
+	int err = release_commit(dp, epoch);
+	int late = replay(dp, read);
+
+	return err ? err : late;
 }
 
 int release_failover(struct datapath *dp)
@@ -276,13 +303,18 @@ int release_failover(struct datapath *dp)
 								COLO_MODE_ACTIVE;
 	/* What came between the two. */
 	late = control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS);
+	if (!late)
+		late = replay(dp, NULL);
 	return err ? err : late;
 }
 
 int release_discard(struct datapath *dp)
 {
+	int err;
+
 	dp->session->mode = COLO_MODE_SHUT;
-	return control_all(dp, COLO_CONTROL_DISCARD, ALL_EPOCHS);
+	err = control_all(dp, COLO_CONTROL_DISCARD, ALL_EPOCHS);
+	return err ? err : replay(dp, NULL);
 }
 
 /* --------------------------------------------------------------- timers --- */

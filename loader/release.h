@@ -33,8 +33,12 @@ int release_event(struct datapath *dp, const struct colo_event *event, __u64 *ne
 /* Ask for a checkpoint, as the programs do: one an epoch. */
 int release_request(struct datapath *dp, enum colo_reason reason);
 
-/* Secondary: `epoch` + 1 opens; offsets and what waits for one are cleared. */
-int release_reset(struct datapath *dp, __u64 epoch);
+/*
+ * Secondary: `epoch` + 1 opens; offsets and what waits for one are cleared.
+ * read: how far the primary had read its input, and the guest gets what is
+ * behind that; NULL: not known, it gets nothing again.
+ */
+int release_reset(struct datapath *dp, __u64 epoch, const struct colo_link_count *read);
 
 /* COLO starts: epoch 1, mode PRIMARY or SECONDARY. */
 int release_start(struct datapath *dp, __u64 epoch);

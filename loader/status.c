@@ -26,18 +26,19 @@ static json_t *describe_request(const struct datapath *dp)
 
 static json_t *describe_frames(const struct datapath *dp)
 {
-	__u32 count[COLO_FRAME_C + 1] = {};
+	__u32 count[COLO_FRAME_I + 1] = {};
 	json_t *object = json_object();
 
 	for (__u32 i = 0; i < dp->max_frames; i++) {
 		enum colo_frame_state state = dp->frames[i].state;
 
-		if (state <= COLO_FRAME_C)
+		if (state <= COLO_FRAME_I)
 			count[state]++;
 	}
 	output_number(object, "primary", count[COLO_FRAME_P]);
 	output_number(object, "secondary", count[COLO_FRAME_S]);
 	output_number(object, "client", count[COLO_FRAME_C]);
+	output_number(object, "input", count[COLO_FRAME_I]);
 	output_number(object, "free", count[COLO_FRAME_FREE]);
 	return object;
 }

@@ -149,6 +149,25 @@ struct colo_link_count {
 };
 
 /*
+ * maps `inputs` (array[COLO_INPUTS], by ordinal % COLO_INPUTS) and `input_ring`
+ * (array[1]) of a secondary: the last frames of the clients.
+ */
+#define COLO_INPUTS 256
+
+struct colo_input {
+	__u32 frame;                  /* index into `frames` + 1, 0: none */
+	__u32 stream;                 /* it counts with its TCP payload, not as a frame */
+	struct colo_link_count after; /* what had come up to it and with it */
+};
+
+struct colo_input_ring {
+	__u32 lock;
+	__u32 reserved;
+	__u64 next; /* ordinal of the next frame */
+	struct colo_link_count count;
+};
+
+/*
  * map `link_peer`: array[1], mmapable. What the other side last said of what it
  * has sent, written by the programs; serial is odd meanwhile.
  */
@@ -261,6 +280,7 @@ enum colo_frame_state {
 	COLO_FRAME_P, /* a frame of the primary's guest is held */
 	COLO_FRAME_S, /* a frame of the secondary's guest waits */
 	COLO_FRAME_C, /* a client's frame waits on the secondary for an offset */
+	COLO_FRAME_I, /* a client's frame is kept, should the primary not have read it */
 };
 
 /* Bits of colo_frame.flags */
@@ -271,12 +291,13 @@ enum colo_frame_flag {
 	COLO_FR_ACK = 1 << 3,
 	COLO_FR_URG = 1 << 4,
 	COLO_FR_PSH = 1 << 5,
-	COLO_FR_MATCHED = 1 << 6, /* a datagram whose partner was found */
-	COLO_FR_TCP = 1 << 7,     /* the stream fields hold */
-	COLO_FR_UDP = 1 << 8,     /* checksum at l4_off + 6 */
-	COLO_FR_RETRANS = 1 << 9, /* counted already as sent */
-	COLO_FR_WHOLE = 1 << 10,  /* hdr is a plain prefix: no L3/L4 offsets */
-	COLO_FR_DIGEST = 1 << 11, /* digest holds */
+	COLO_FR_MATCHED = 1 << 6,  /* a datagram whose partner was found */
+	COLO_FR_TCP = 1 << 7,      /* the stream fields hold */
+	COLO_FR_UDP = 1 << 8,      /* checksum at l4_off + 6 */
+	COLO_FR_RETRANS = 1 << 9,  /* counted already as sent */
+	COLO_FR_WHOLE = 1 << 10,   /* hdr is a plain prefix: no L3/L4 offsets */
+	COLO_FR_DIGEST = 1 << 11,  /* digest holds */
+	COLO_FR_PARTIAL = 1 << 12, /* kept input whose checksum was left to the device */
 };
 
 /*
@@ -420,6 +441,8 @@ struct colo_rewrite {
 	X(rw_in_dropped, "... that were dropped: the wait is bounded")             \
 	X(rw_in_kept, "... that were kept until the guest acknowledges them")      \
 	X(rw_in_redelivered, "... that the guest had lost and was given again")    \
+	X(rw_in_replayed, "... that the guest was given in its new life")          \
+	X(rw_in_unkept, "... that could not be kept for that")                     \
 	X(rw_out, "frames of the secondary's guest sent over the link")            \
 	X(rw_out_translated, "... with numbers translated")                        \
 	X(rw_syn_waited, "SYNs that waited for the primary's ISN")                 \
@@ -477,6 +500,7 @@ enum colo_control_op {
 	COLO_CONTROL_TIMEOUT,  /* look at reorder_ms and compare_timeout_ms */
 	COLO_CONTROL_RECLAIM,  /* delete the flow if closed or idle for its time */
 	COLO_CONTROL_REQUEST,  /* ask for a checkpoint; the reason is in `reason`, no flow */
+	COLO_CONTROL_REPLAY,   /* secondary: the input behind `read` to the guest; forget all */
 };
 
 #define COLO_CONTROL_AGAIN (1 << 16)
@@ -487,13 +511,15 @@ struct colo_control {
 	enum colo_reason reason;
 	__u64 epoch;
 	struct colo_flow_key key;
+	__u32 reserved;
+	struct colo_link_count read; /* how far the primary has read its input */
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");
 _Static_assert(sizeof(struct colo_session) == 48, "colo_session");
 _Static_assert(sizeof(struct colo_config) == 56, "colo_config");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
-_Static_assert(sizeof(struct colo_control) == 64, "colo_control");
+_Static_assert(sizeof(struct colo_control) == 88, "colo_control");
 _Static_assert(sizeof(struct colo_frame) % 8 == 0, "colo_frame");
 _Static_assert(sizeof(struct colo_passthrough) == 88, "colo_passthrough");
 

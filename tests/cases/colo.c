@@ -30,6 +30,7 @@
 
 #define PORT_MTU 1508 /* room for two tags of a guest */
 #define LINK_MTU 1600 /* room for the link's tag and two of the guest's */
+#define INPUTS   1024 /* client frames that are remembered */
 #define SAY_NS   (5 * NSEC_PER_MSEC)
 
 struct rig {
@@ -47,6 +48,8 @@ struct rig {
 	unsigned int requests;          /* announced by the ring buffer since then */
 	struct colo_link_count sent[2]; /* over the link by the other side, by epoch & 1 */
 	uint64_t said_ns;               /* when the other side has told it last */
+	struct colo_link_count input[INPUTS]; /* counts behind each client frame */
+	unsigned int inputs;
 	uint64_t tick_ns;
 	int error; /* of the daemon's part */
 };
@@ -234,6 +237,7 @@ static int colo_begin(struct run *run)
 	rig->error = 0;
 	memset(rig->sent, 0, sizeof(rig->sent));
 	rig->said_ns = 0;
+	rig->inputs = 0;
 	run->epoch = 1;
 	err = release_start(&rig->dp, run->epoch);
 	if (err)
@@ -282,6 +286,8 @@ static int put_link(struct run *run, enum colo_link_kind kind, uint64_t epoch,
 {
 	if (kind != COLO_LINK_CONTROL)
 		count_sent(epoch, frame);
+	if (kind == COLO_LINK_INPUT)
+		rig->input[rig->inputs++ % INPUTS] = rig->sent[epoch & 1];
 	if (run->drop) {
 		run->drop--;
 		return 0;
@@ -435,16 +441,18 @@ static void colo_poll(struct run *run, uint64_t until_ns)
 static int colo_commit(struct run *run, unsigned int unread)
 {
 	uint64_t closed = run->epoch;
+	struct colo_link_count read = {.epoch = closed};
 
-	/* The position is the other side's to tell; the maps have no place for it yet. */
-	(void)unread;
 	colo_poll(run, 0);
+	/* how far the primary had read */
+	if (unread < rig->inputs && unread < INPUTS)
+		read = rig->input[(rig->inputs - unread - 1) % INPUTS];
 	datapath_counters(&rig->dp, &rig->before);
 	rig->requests = 0;
 	rig->tick_ns = 0;
 	run->epoch++;
 	return run->test->side == SIDE_PRIMARY ? release_commit(&rig->dp, closed) :
-						 release_reset(&rig->dp, closed);
+						 release_reset(&rig->dp, closed, &read);
 }
 
 static int colo_failover(struct run *run)
