@@ -80,36 +80,6 @@ static bool is_whole(const struct packet *p, const struct packet *out)
 	return bytes_equal(p, out, from, p->end);
 }
 
-static bool take_whole(struct judge *judge, struct model_flow *flow, const struct packet *out)
-{
-	bool behind[LANES] = {false};
-
-	for (unsigned int i = 0; i < flow->open.count; i++) {
-		struct item *item = flow->open.list[i];
-
-		if (!item->left || item->seen != item->packet->seq ||
-		    !is_whole(item->packet, out)) {
-			behind[item->lane] = true;
-			continue;
-		}
-		if (behind[item->lane] && !flow->unjudged)
-			judge_fail(judge,
-				   "rule 3: frame %u left before one that is due before it",
-				   item->packet->number);
-		if (!csum_fits(item->packet, out))
-			judge_fail(
-				judge,
-				"rule 8: frame %u left with a wrong checksum that is not P's",
-				item->packet->number);
-		item->gone = true;
-		item->seen = item->packet->next;
-		items_remove(&flow->open, i);
-		judge->whole++;
-		return true;
-	}
-	return false;
-}
-
 /* ---- another cut -------------------------------------------------------- */
 
 /* Rule 4: ack, window, options, addresses are P's. */
@@ -187,6 +157,39 @@ static bool take_cut(struct judge *judge, struct model_flow *flow, const struct 
 			   out->seq, out->next, last->number);
 	judge->cut++;
 	return true;
+}
+
+static bool take_whole(struct judge *judge, struct model_flow *flow, const struct packet *out)
+{
+	bool behind[LANES] = {false};
+
+	for (unsigned int i = 0; i < flow->open.count; i++) {
+		struct item *item = flow->open.list[i];
+
+		if (!item->left || item->seen != item->packet->seq ||
+		    !is_whole(item->packet, out)) {
+			behind[item->lane] |= item->left && !item->optional;
+			continue;
+		}
+		/* The rest of an earlier one may look like this one. */
+		if (behind[item->lane] && take_cut(judge, flow, out))
+			return true;
+		if (behind[item->lane] && !flow->unjudged)
+			judge_fail(judge,
+				   "rule 3: frame %u left before one that is due before it",
+				   item->packet->number);
+		if (!csum_fits(item->packet, out))
+			judge_fail(
+				judge,
+				"rule 8: frame %u left with a wrong checksum that is not P's",
+				item->packet->number);
+		item->gone = true;
+		item->seen = item->packet->next;
+		items_remove(&flow->open, i);
+		judge->whole++;
+		return true;
+	}
+	return false;
 }
 
 /* ---- flows of which the rules say nothing ------------------------------- */

@@ -44,6 +44,7 @@ static void clear_flow(struct model_flow *flow)
 	items_clear(&flow->acks);
 	items_clear(&flow->old);
 	items_clear(&flow->waiting);
+	items_clear(&flow->optional);
 }
 
 void model_free(struct model *model)
@@ -115,6 +116,17 @@ void model_let_go(struct model *model, struct item *item, enum lane lane)
 		items_add(&flow->open, item);
 	if (!flow->unjudged)
 		items_add(&model->due, item);
+}
+
+/* It may leave, and a commit must let it go. */
+void model_may_go(struct model *model, struct item *item)
+{
+	unsigned int due = model->due.count;
+
+	model_let_go(model, item, LANE_ACK);
+	model->due.count = due;
+	item->optional = true;
+	items_add(&item->flow->optional, item);
 }
 
 /* ---- datagrams (rules 3 and 9) ------------------------------------------ */
@@ -286,6 +298,18 @@ void model_s(struct model *model, struct item *item)
 	}
 }
 
+static void commit_optional(struct model *model, struct model_flow *flow)
+{
+	for (unsigned int i = 0; i < flow->optional.count; i++) {
+		struct item *item = flow->optional.list[i];
+
+		item->at_commit = !item->gone;
+		if (!item->gone)
+			model_let_go(model, item, LANE_ACK);
+	}
+	flow->optional.count = 0;
+}
+
 static void commit_items(struct model *model, struct items *items, enum lane lane)
 {
 	for (unsigned int i = 0; i < items->count; i++) {
@@ -302,6 +326,7 @@ void model_commit(struct model *model)
 		for (struct model_flow *flow = model->buckets[i]; flow; flow = flow->chain) {
 			commit_items(model, &flow->old, LANE_OLD);
 			commit_items(model, &flow->acks, LANE_ACK);
+			commit_optional(model, flow);
 			commit_items(model, &flow->held, LANE_DATA);
 			flow->waiting.count = 0;
 			stream_commit(flow);
@@ -319,6 +344,18 @@ void model_committed(struct model *model)
 		}
 	}
 	model->unjudged = false;
+}
+
+bool model_disputed(struct model *model)
+{
+	for (unsigned int i = 0; i < MODEL_BUCKETS; i++) {
+		for (struct model_flow *flow = model->buckets[i]; flow; flow = flow->chain) {
+			if (flow->held.count && flow->waiting.count &&
+			    flow->held.list[0]->packet->class == PACKET_DATAGRAM)
+				return true;
+		}
+	}
+	return false;
 }
 
 bool model_waits(struct model *model)

@@ -27,6 +27,7 @@ struct item {
 	bool partner;     /* an RST or a datagram: the other side has it too */
 	bool left;        /* P: the rules let it go, whole */
 	bool gone;        /* P: it was seen to leave whole */
+	bool optional;    /* P: it may leave, and need not before the commit */
 	bool at_commit;   /* P: only a commit let it go */
 	const char *held; /* P: why it did not leave at once, if that is settled */
 };
@@ -42,6 +43,7 @@ struct model_flow {
 	struct items open;            /* of these: may leave, and have not been seen to */
 	struct items held, acks, old; /* P's, by lane */
 	struct items waiting;         /* S's */
+	struct items optional;
 	bool mismatch;
 	bool unjudged; /* one side contradicts itself: nothing follows from the rules */
 	bool lost;     /* ... for good: its numbers are in no order */
@@ -52,8 +54,9 @@ struct model_flow {
 	uint32_t from, to;    /* the interval that is vouched for */
 	uint32_t first, next; /* all that P has sent in this life */
 	uint32_t p_ack, s_ack;
-	uint32_t left; /* units below have left */
-	uint32_t mismatch_at;
+	uint32_t left;        /* units below have left */
+	uint32_t mismatch_at; /* S's other unit */
+	uint32_t doubt; /* from here up to it the units are equal, in a segment that is not */
 	struct model_flow *chain;
 };
 
@@ -83,10 +86,13 @@ void model_committed(struct model *model);
 struct model_flow *model_flow(struct model *model, const struct packet_key *key, bool make);
 /* Does anything wait for a time-out? */
 bool model_waits(struct model *model);
+/* Does a flow of datagrams have some on both sides that do not agree? */
+bool model_disputed(struct model *model);
 /* Why P's frame has not left: the rule and the reason. */
 void model_why(const struct item *item, char *to, size_t size);
 
 /* For the two halves of the model. */
+void model_may_go(struct model *model, struct item *item);
 void model_let_go(struct model *model, struct item *item, enum lane lane);
 void model_request(struct model *model, int reason);
 void model_unjudged(struct model *model, struct model_flow *flow, const char *why);

@@ -296,8 +296,8 @@ static void note_fates(struct replay *r, struct packet *packets, unsigned int co
 		struct packet *p = &packets[i];
 		bool left = p->class != PACKET_UNFIT && items[i].packet && items[i].left;
 
-		if (items[i].packet && items[i].flow->unjudged && items[i].gone)
-			left = true;
+		if (items[i].packet && (items[i].flow->unjudged || items[i].optional))
+			left = items[i].gone;
 		if (left)
 			r->left++;
 		else if (p->class == PACKET_UNFIT)
@@ -316,12 +316,17 @@ static const char *reason_name(int reason)
 	return reason == COLO_REASON_NONE ? "none" : reason_names[reason];
 }
 
-/* Mismatches of datagrams say payload or length, by which frames are compared. */
+/*
+ * Mismatches of datagrams say payload or length, by which frames are compared,
+ * and may come before the window is full: how far is looked for a partner is bounded.
+ */
 static bool reason_fits(const struct replay *r, int expected, int actual)
 {
 	if (expected == actual || r->judge.model->unjudged)
 		return true;
-	return expected == COLO_REASON_PAYLOAD && actual == COLO_REASON_LENGTH;
+	if (actual != COLO_REASON_PAYLOAD && actual != COLO_REASON_LENGTH)
+		return false;
+	return expected == COLO_REASON_PAYLOAD || model_disputed(r->judge.model);
 }
 
 /* Rule 11: one request, with the first reason; none where nothing is amiss. */

@@ -186,6 +186,7 @@ static bool compare_units(struct model *model, struct model_flow *flow, struct i
 	const struct packet *p = item->packet;
 	uint32_t at = item->matched;
 
+	flow->doubt = at;
 	while (at != p->next) {
 		struct item *s = NULL;
 		int unit;
@@ -305,6 +306,15 @@ static void release(struct model *model, struct model_flow *flow)
 	}
 }
 
+/*
+ * The equal start of a segment that differs further on: S has vouched for it,
+ * but nobody has to have looked for where the difference is.
+ */
+static bool in_doubt(const struct model_flow *flow, const struct packet *p)
+{
+	return seq_diff(flow->doubt, p->next) < 0 && seq_diff(p->seq, flow->mismatch_at) < 0;
+}
+
 void stream_p(struct model *model, struct model_flow *flow, struct item *item)
 {
 	const struct packet *p = item->packet;
@@ -320,6 +330,9 @@ void stream_p(struct model *model, struct model_flow *flow, struct item *item)
 		check_own(model, flow, &flow->held, p);
 		insert(&flow->held, item);
 		compare(model, flow);
+	} else if (flow->mismatch && packet_has_units(p) && in_doubt(flow, p)) {
+		model_may_go(model, item);
+		return;
 	} else if (ack_known(flow, p)) {
 		model_let_go(model, item, LANE_ACK);
 		return;
