@@ -100,7 +100,7 @@ static void keep_lives(const struct packet *packets, unsigned int count, long *w
 				continue;
 			if (j < i && when[j] >= now)
 				when[j] = now - 1;
-			if (j >= i && when[j] <= now)
+			if (j == i || (j > i && when[j] <= now))
 				when[j] = now + 1;
 		}
 	}
