@@ -174,7 +174,7 @@ static bool take_whole(struct judge *judge, struct model_flow *flow, const struc
 		/* The rest of an earlier one may look like this one. */
 		if (behind[item->lane] && take_cut(judge, flow, out))
 			return true;
-		if (behind[item->lane] && !flow->unjudged)
+		if (behind[item->lane])
 			judge_fail(judge,
 				   "rule 3: frame %u left before one that is due before it",
 				   item->packet->number);
@@ -258,6 +258,7 @@ void judge_frame(struct judge *judge, const struct frame *frame)
 {
 	struct packet out = {.len = frame->len, .bytes = frame->bytes};
 	struct model_flow *flow;
+	bool known = false;
 	char *text;
 
 	packet_dissect(&out);
@@ -267,8 +268,11 @@ void judge_frame(struct judge *judge, const struct frame *frame)
 		printf("#   -> %s\n", text);
 		free(text);
 	}
-	if (!flow || (!take_whole(judge, flow, &out) && !take_cut(judge, flow, &out) &&
-		      !(flow->unjudged && take_unjudged(judge, flow, &out))))
+	if (flow && flow->unjudged)
+		known = take_unjudged(judge, flow, &out);
+	else if (flow)
+		known = take_whole(judge, flow, &out) || take_cut(judge, flow, &out);
+	if (!known)
 		accuse(judge, flow, &out);
 	free(out.why);
 }

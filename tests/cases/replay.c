@@ -262,7 +262,7 @@ static void event(struct replay *r, const struct timed *timed, struct item *item
 	if (r->variant != VARY_S_AFTER || timed->of_p || left || !p->left)
 		return;
 	fate = fate_of(r, timed->packet);
-	fate->own = !p->flow->unjudged;
+	fate->own = p->lane == LANE_DATA && !p->flow->unjudged;
 	fate->from = matched;
 }
 
