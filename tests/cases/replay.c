@@ -154,8 +154,12 @@ static void watch_flips(struct replay *r, const struct frame *frame)
 	for (unsigned int i = 0; i < r->flip_count; i++) {
 		const struct watch *w = &r->watches[i];
 
-		if (!w->active || !w->stream || memcmp(&w->key, &out.key, sizeof(out.key)) ||
-		    !out.data_len || seq_diff(out.next, w->at) <= 0)
+		if (!w->active || memcmp(&w->key, &out.key, sizeof(out.key)))
+			continue;
+		/* What is before it in a flow of datagrams has left before it came. */
+		if (!w->stream)
+			r->past += out.end - out.l4;
+		if (!w->stream || !out.data_len || seq_diff(out.next, w->at) <= 0)
 			continue;
 		r->past += seq_diff(w->at, out.seq) > 0 ? out.next - w->at : out.data_len;
 	}
