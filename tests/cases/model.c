@@ -132,7 +132,7 @@ void model_may_go(struct model *model, struct item *item)
 /* ---- datagrams (rules 3 and 9) ------------------------------------------ */
 
 /* Content of L4, but for its checksum field; of fragments the place, too. */
-static bool content_equal(const struct packet *a, const struct packet *b)
+bool model_content_equal(const struct packet *a, const struct packet *b)
 {
 	unsigned int len = a->end - a->l4, size, skip = packet_csum(a, &size);
 
@@ -176,7 +176,7 @@ static void datagram_p(struct model *model, struct model_flow *flow, struct item
 	for (unsigned int i = 0; i < flow->waiting.count && !flow->mismatch; i++) {
 		struct item *s = flow->waiting.list[i];
 
-		if (!content_equal(item->packet, s->packet))
+		if (!model_content_equal(item->packet, s->packet))
 			continue;
 		check_binding(model, flow, item, s);
 		item->partner = s->partner = true;
@@ -192,7 +192,7 @@ static void datagram_s(struct model *model, struct model_flow *flow, struct item
 	for (unsigned int i = 0; i < flow->held.count && !flow->mismatch; i++) {
 		struct item *p = flow->held.list[i];
 
-		if (p->partner || !content_equal(p->packet, item->packet))
+		if (p->partner || !model_content_equal(p->packet, item->packet))
 			continue;
 		check_binding(model, flow, p, item);
 		p->partner = item->partner = true;

@@ -49,13 +49,15 @@ struct model_flow {
 	bool lost;     /* ... for good: its numbers are in no order */
 	const char *unjudged_why;
 	/* TCP */
-	bool has_isn, has_span, has_sent, has_p_ack, has_s_ack, has_s_isn, s_old, has_left;
+	bool has_isn, has_span, has_sent, has_p_ack, has_s_ack, has_s_isn, has_next_ack;
+	bool s_old, has_left;
 	uint32_t isn, s_isn;
 	uint32_t from, to;    /* the interval that is vouched for */
 	uint32_t first, next; /* all that P has sent in this life */
 	uint32_t p_ack, s_ack;
-	uint32_t left;        /* units below have left */
-	uint32_t mismatch_at; /* S's other unit */
+	uint32_t s_next_ack;      /* S's, in the life with s_isn that P is not in */
+	uint32_t left_from, left; /* units in between have left */
+	uint32_t mismatch_at;     /* S's other unit */
 	uint32_t doubt; /* from here up to it the units are equal, in a segment that is not */
 	struct model_flow *chain;
 };
@@ -90,6 +92,9 @@ bool model_waits(struct model *model);
 bool model_disputed(struct model *model);
 /* Why P's frame has not left: the rule and the reason. */
 void model_why(const struct item *item, char *to, size_t size);
+
+/* Two datagrams of one flow have the same content. */
+bool model_content_equal(const struct packet *a, const struct packet *b);
 
 /* For the two halves of the model. */
 void model_may_go(struct model *model, struct item *item);

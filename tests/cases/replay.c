@@ -40,6 +40,7 @@ struct watch {
 	const struct flip *flip;
 	struct packet_key key;
 	bool stream, active;
+	bool unsure; /* another frame of the flow has the same content: S may have sent that */
 	uint32_t at; /* TCP */
 	unsigned int number;
 };
@@ -154,7 +155,7 @@ static void watch_flips(struct replay *r, const struct frame *frame)
 	for (unsigned int i = 0; i < r->flip_count; i++) {
 		const struct watch *w = &r->watches[i];
 
-		if (!w->active || memcmp(&w->key, &out.key, sizeof(out.key)))
+		if (!w->active || w->unsure || memcmp(&w->key, &out.key, sizeof(out.key)))
 			continue;
 		/* What is before it in a flow of datagrams has left before it came. */
 		if (!w->stream)
@@ -509,6 +510,28 @@ static void choose_flips(struct replay *r)
 	}
 }
 
+/* S may match a datagram by another frame with the content that this one had. */
+static bool has_double(const struct replay *r, const struct packet *p)
+{
+	for (unsigned int i = 0; i < r->capture->count; i++) {
+		const struct packet *q = &r->capture->packets[i];
+
+		if (q != p && q->class == p->class &&
+		    !memcmp(&q->key, &p->key, sizeof(p->key)) && model_content_equal(p, q))
+			return true;
+	}
+	return false;
+}
+
+static void check_doubles(struct replay *r)
+{
+	for (unsigned int i = 0; i < r->flip_count; i++) {
+		const struct packet *p = &r->capture->packets[r->flips[i].number - 1];
+
+		r->watches[i].unsure = !r->watches[i].stream && has_double(r, p);
+	}
+}
+
 static void show_flips(const struct replay *r)
 {
 	char flow[256];
@@ -570,6 +593,7 @@ static void run_variant(struct replay *r, enum variant variant)
 	r->flip_count = 0;
 	if (variant >= VARY_FLIP_AFTER) {
 		choose_flips(r);
+		check_doubles(r);
 		show_flips(r);
 	}
 	if (!begin(r)) {

@@ -21,12 +21,18 @@ static bool ack_known(const struct model_flow *flow, const struct packet *p)
 	return !(p->flags & TCP_ACK) || (flow->has_s_ack && seq_diff(p->ack, flow->s_ack) <= 0);
 }
 
-/* By sequence number, behind those that are equal. */
+/*
+ * By sequence number, behind those that are equal; an RST, whose number may be
+ * an old one, behind all that came before it.
+ */
 static void insert(struct items *items, struct item *item)
 {
 	unsigned int at = items->count;
 
 	items_add(items, item);
+	if (item->packet->flags & TCP_RST && at &&
+	    seq_diff(item->packet->seq, items->list[at - 1]->packet->next) < 0)
+		return;
 	while (at && seq_diff(item->packet->seq, items->list[at - 1]->packet->seq) < 0) {
 		items->list[at] = items->list[at - 1];
 		at--;
@@ -75,8 +81,15 @@ static void check_own(struct model *model, struct model_flow *flow, const struct
 	}
 }
 
+/* Nothing of P was seen: what S has shown is of the life to come. */
+static bool is_fresh(const struct model_flow *flow)
+{
+	return !flow->has_isn && !flow->has_span && !flow->has_sent && !flow->has_p_ack;
+}
+
 static void new_life(struct model_flow *flow, uint32_t isn)
 {
+	bool fresh = is_fresh(flow);
 	for (unsigned int i = 0; i < flow->acks.count; i++)
 		items_add(&flow->old, flow->acks.list[i]);
 	for (unsigned int i = 0; i < flow->held.count; i++)
@@ -87,7 +100,9 @@ static void new_life(struct model_flow *flow, uint32_t isn)
 	flow->acks.count = flow->held.count = 0;
 	if (flow->has_s_isn && flow->s_isn == isn) {
 		flow->s_old = false;
-	} else {
+		flow->s_ack = flow->s_next_ack;
+		flow->has_s_ack = flow->has_next_ack;
+	} else if (flow->has_s_isn || !fresh) {
 		flow->waiting.count = 0;
 		flow->has_s_ack = false;
 		flow->s_old = true;
@@ -99,12 +114,23 @@ static void new_life(struct model_flow *flow, uint32_t isn)
 	flow->mismatch = false;
 }
 
+/* Serial numbers that far apart are before and behind each other. */
+static void check_jump(struct model *model, struct model_flow *flow, uint32_t from, uint32_t to)
+{
+	int jump = seq_diff(to, from);
+
+	if (jump <= JUMP_MAX && jump >= -JUMP_MAX)
+		return;
+	flow->lost = true;
+	model_unjudged(model, flow, "its numbers are in no order");
+}
+
 static void note_sent(struct model *model, struct model_flow *flow, const struct packet *p)
 {
-	if (flow->has_sent && abs(seq_diff(p->seq, flow->next)) > JUMP_MAX) {
-		flow->lost = true;
-		model_unjudged(model, flow, "its numbers are in no order");
-	}
+	if (flow->has_sent)
+		check_jump(model, flow, flow->next, p->seq);
+	if (flow->has_p_ack && p->flags & TCP_ACK)
+		check_jump(model, flow, flow->p_ack, p->ack);
 	if (packet_has_units(p)) {
 		if (!flow->has_sent || seq_diff(p->seq, flow->first) < 0)
 			flow->first = p->seq;
@@ -261,6 +287,21 @@ static void compare(struct model *model, struct model_flow *flow)
 	}
 }
 
+static void note_left(struct model_flow *flow, uint32_t from, uint32_t to)
+{
+	if (!flow->has_left || seq_diff(flow->left, from) < 0) {
+		flow->left_from = from;
+		flow->left = to;
+	}
+	flow->has_left = true;
+	if (seq_diff(to, flow->left_from) < 0)
+		return;
+	if (seq_diff(from, flow->left_from) < 0)
+		flow->left_from = from;
+	if (seq_diff(flow->left, to) < 0)
+		flow->left = to;
+}
+
 /* Rule 3: the head of the stream leaves, as far as it is vouched for and acked. */
 static void release(struct model *model, struct model_flow *flow)
 {
@@ -272,7 +313,8 @@ static void release(struct model *model, struct model_flow *flow)
 		if (!ack_known(flow, p)) {
 			/* A retransmission of what has left meanwhile: only its ack waits. */
 			if (!through || p->flags & TCP_RST || !flow->has_left ||
-			    seq_diff(p->next, flow->left) > 0)
+			    seq_diff(p->next, flow->left) > 0 ||
+			    seq_diff(p->seq, flow->left_from) < 0)
 				break;
 			items_add(&flow->acks, item);
 			items_remove(&flow->held, i);
@@ -285,13 +327,12 @@ static void release(struct model *model, struct model_flow *flow)
 					items_add(&flow->open, item);
 				item->lane = LANE_DATA;
 				item->allowed = item->matched;
+				note_left(flow, p->seq, item->matched);
 			}
 			break;
 		}
 		items_remove(&flow->held, i);
-		if (!flow->has_left || seq_diff(flow->left, p->next) < 0)
-			flow->left = p->next;
-		flow->has_left = true;
+		note_left(flow, p->seq, p->next);
 		model_let_go(model, item, LANE_DATA);
 	}
 	for (unsigned int i = 0; i < flow->acks.count;) {
@@ -350,10 +391,23 @@ static void note_s_syn(struct model_flow *flow, uint32_t isn)
 	}
 	if (flow->has_s_isn && flow->s_isn == isn)
 		return;
-	flow->waiting.count = 0;
-	flow->has_s_ack = false;
+	if (!is_fresh(flow) || flow->has_s_isn)
+		flow->waiting.count = 0;
+	flow->has_next_ack = false;
 	flow->has_s_isn = true;
 	flow->s_isn = isn;
+}
+
+static void note_s_ack(struct model *model, struct model_flow *flow, uint32_t ack, bool ahead)
+{
+	uint32_t *noted = ahead ? &flow->s_next_ack : &flow->s_ack;
+	bool *has = ahead ? &flow->has_next_ack : &flow->has_s_ack;
+
+	if (*has)
+		check_jump(model, flow, *noted, ack);
+	if (!*has || seq_diff(*noted, ack) < 0)
+		*noted = ack;
+	*has = true;
 }
 
 void stream_s(struct model *model, struct model_flow *flow, struct item *item)
@@ -366,13 +420,10 @@ void stream_s(struct model *model, struct model_flow *flow, struct item *item)
 	/* Of a life that P has left; S may refuse where P accepts. */
 	if (flow->s_old && !(s->flags & TCP_RST))
 		return;
-	if (!flow->s_old && s->flags & TCP_ACK &&
-	    (!flow->has_s_ack || seq_diff(flow->s_ack, s->ack) < 0)) {
-		flow->s_ack = s->ack;
-		flow->has_s_ack = true;
-	}
 	/* S is a life ahead: nothing of it belongs to the interval. */
 	ahead = flow->has_s_isn;
+	if (!flow->s_old && s->flags & TCP_ACK)
+		note_s_ack(model, flow, s->ack, ahead);
 	if (s->flags & TCP_RST ||
 	    (packet_has_units(s) && (ahead || !in_span(flow, s->seq, s->next)))) {
 		check_own(model, flow, &flow->waiting, s);
@@ -395,7 +446,7 @@ void stream_commit(struct model_flow *flow)
 	}
 	flow->has_s_ack = flow->has_p_ack;
 	flow->s_ack = flow->p_ack;
-	flow->s_old = flow->has_s_isn = false;
+	flow->s_old = flow->has_s_isn = flow->has_next_ack = false;
 }
 
 /* S's frames of which something is not compared. */
