@@ -31,8 +31,8 @@ const char *const spoil_names[SPOILS] = {
 struct fate {
 	bool left;
 	bool shown;
-	uint32_t from; /* TCP: the first unit that S's own frame has vouched for */
-	bool own;      /* S's own frame let it go: a flip of it shows */
+	uint32_t from, to; /* TCP: the units that S's own frame has vouched for */
+	bool own;          /* S's own frame let it go: a flip of it shows */
 };
 
 /* A flip while nothing may leave past it. */
@@ -243,17 +243,31 @@ static void spoil_expectation(struct replay *r, struct item *item)
 	flow->open.count = 0;
 }
 
+/* Of what P's frame waits with: behind it is what was vouched for before. */
+static uint32_t new_units_end(const struct item *item)
+{
+	const struct model_flow *flow = item->flow;
+	uint32_t end = item->packet->next;
+
+	if (flow->has_span && seq_diff(item->matched, flow->from) < 0 &&
+	    seq_diff(flow->from, end) < 0)
+		end = flow->from;
+	return end;
+}
+
 static void event(struct replay *r, const struct timed *timed, struct item *items,
 		  struct item *item)
 {
 	struct item *p = &items[timed->from];
 	bool left = p->left;
-	uint32_t matched = p->matched;
+	uint32_t matched = p->matched, to = 0;
 	struct fate *fate;
 
 	item->packet = timed->packet;
 	if (verbose)
 		printf("# %s frame %u\n", timed->of_p ? "P" : "S", timed->packet->number);
+	if (p->flow)
+		to = new_units_end(p);
 	if (timed->of_p)
 		begin_watch(r, timed->packet);
 	if (put(r, timed->packet, timed->of_p))
@@ -269,6 +283,7 @@ static void event(struct replay *r, const struct timed *timed, struct item *item
 	fate = fate_of(r, timed->packet);
 	fate->own = p->lane == LANE_DATA && !p->flow->unjudged;
 	fate->from = matched;
+	fate->to = to;
 }
 
 /* What did not leave, with the rule and the reason. */
@@ -454,7 +469,10 @@ static bool choose_offset(struct replay *r, const struct packet *p, const struct
 		head = fate->from - p->seq -
 		       (p->flags & TCP_SYN && fate->from != p->seq ? 1 : 0);
 		from = p->data + head;
-		to = p->data + p->data_len;
+		if (seq_diff(fate->to, p->next) < 0)
+			to = from + (fate->to - fate->from);
+		else
+			to = p->data + p->data_len;
 	} else if (p->class == PACKET_DATAGRAM) {
 		from = p->l4;
 		if (csum)

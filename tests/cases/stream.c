@@ -426,6 +426,10 @@ void stream_s(struct model *model, struct model_flow *flow, struct item *item)
 		note_s_ack(model, flow, s->ack, ahead);
 	if (s->flags & TCP_RST ||
 	    (packet_has_units(s) && (ahead || !in_span(flow, s->seq, s->next)))) {
+		if (flow->waiting.count)
+			check_jump(model, flow, flow->waiting.list[0]->packet->seq, s->seq);
+		if (flow->has_span && !ahead)
+			check_jump(model, flow, flow->to, s->seq);
 		check_own(model, flow, &flow->waiting, s);
 		insert(&flow->waiting, item);
 		if (!ahead)
