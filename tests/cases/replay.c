@@ -33,6 +33,7 @@ struct fate {
 	bool shown;
 	uint32_t from, to; /* TCP: the units that S's own frame has vouched for */
 	bool own;          /* S's own frame let it go: a flip of it shows */
+	bool last;         /* TCP: nothing behind it was vouched for */
 };
 
 /* A flip while nothing may leave past it. */
@@ -40,7 +41,7 @@ struct watch {
 	const struct flip *flip;
 	struct packet_key key;
 	bool stream, active;
-	bool unsure; /* another frame of the flow has the same content: S may have sent that */
+	bool unsure; /* what is behind it may have been vouched for in another way */
 	uint32_t at; /* TCP */
 	unsigned int number;
 };
@@ -154,8 +155,12 @@ static void watch_flips(struct replay *r, const struct frame *frame)
 	packet_dissect(&out);
 	for (unsigned int i = 0; i < r->flip_count; i++) {
 		const struct watch *w = &r->watches[i];
+		const struct model_flow *flow;
 
 		if (!w->active || w->unsure || memcmp(&w->key, &out.key, sizeof(out.key)))
+			continue;
+		flow = model_flow(r->judge.model, &w->key, false);
+		if (flow && flow->unjudged)
 			continue;
 		/* What is before it in a flow of datagrams has left before it came. */
 		if (!w->stream)
@@ -259,15 +264,17 @@ static void event(struct replay *r, const struct timed *timed, struct item *item
 		  struct item *item)
 {
 	struct item *p = &items[timed->from];
-	bool left = p->left;
+	bool left = p->left, last = false;
 	uint32_t matched = p->matched, to = 0;
 	struct fate *fate;
 
 	item->packet = timed->packet;
 	if (verbose)
 		printf("# %s frame %u\n", timed->of_p ? "P" : "S", timed->packet->number);
-	if (p->flow)
+	if (p->flow) {
 		to = new_units_end(p);
+		last = !p->flow->has_span || p->flow->to == matched;
+	}
 	if (timed->of_p)
 		begin_watch(r, timed->packet);
 	if (put(r, timed->packet, timed->of_p))
@@ -284,6 +291,7 @@ static void event(struct replay *r, const struct timed *timed, struct item *item
 	fate->own = p->lane == LANE_DATA && !p->flow->unjudged;
 	fate->from = matched;
 	fate->to = to;
+	fate->last = last;
 }
 
 /* What did not leave, with the rule and the reason. */
@@ -546,7 +554,8 @@ static void check_doubles(struct replay *r)
 	for (unsigned int i = 0; i < r->flip_count; i++) {
 		const struct packet *p = &r->capture->packets[r->flips[i].number - 1];
 
-		r->watches[i].unsure = !r->watches[i].stream && has_double(r, p);
+		r->watches[i].unsure = r->watches[i].stream ? !fate_of(r, p)->last :
+							      has_double(r, p);
 	}
 }
 

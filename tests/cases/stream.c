@@ -68,7 +68,8 @@ static bool contradicts(const struct packet *a, const struct packet *b)
 static void check_own(struct model *model, struct model_flow *flow, const struct items *items,
 		      const struct packet *p)
 {
-	for (unsigned int i = 0; i < items->count; i++) {
+	/* After a mismatch nothing is compared. */
+	for (unsigned int i = 0; i < items->count && !flow->mismatch; i++) {
 		const struct packet *q = items->list[i]->packet;
 
 		if (contradicts(p, q))
