@@ -31,7 +31,7 @@ LDLIBS     := -lbpf -ljansson
 
 # What Debian 12 lacks. Other parts name theirs in files, a package a line.
 PACKAGES      := build-essential clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev \
-		 libjansson-dev libcmocka-dev linux-libc-dev iproute2 ethtool python3 git \
+		 libjansson-dev libcmocka-dev libpcap-dev linux-libc-dev iproute2 ethtool python3 git \
 		 ca-certificates
 LINT_PACKAGES := clang-format clang-tidy cppcheck shellcheck
 PACKAGE_FILES := qemu-glue/packages tests/vm/packages

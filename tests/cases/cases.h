@@ -241,6 +241,7 @@ struct run {
 	uint64_t stirred_ns; /* when something was last done to the proxy */
 	unsigned int drop;   /* link frames still to be lost */
 	bool failed_over;
+	bool replay; /* of a capture: who sent what is looked at there */
 	char *error; /* why the case fails, "expected", "saw" lines */
 };
 
@@ -267,6 +268,8 @@ struct proxy {
 
 extern bool verbose;
 extern struct proxy colo_proxy, qemu_proxy;
+/* Of the case that runs on colo_proxy. */
+struct datapath *colo_datapath(void);
 
 /* text.c: words, numbers, addresses, bytes. 0 or -1 with *error set. */
 struct text {
@@ -360,6 +363,7 @@ int wire_put(struct wire *wire, bool tap, const struct frame *frame, int tci);
 struct frame *wire_get(struct wire *wire, bool tap, int *tci);
 /* Frames that the devices have lost since the last call, -1 if unknown. */
 long devices_lost(void);
+extern unsigned int wire_mtu; /* of devices that are made from now on */
 
 /* rows.c: what BEHAVIOUR.md says of QEMU */
 char *rows_explain(const char *title);

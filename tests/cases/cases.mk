@@ -10,7 +10,7 @@ $(BUILD)/cases/%.o: tests/cases/%.c Makefile | $(BUILD)/cases $(SKELETONS)
 	$(CC) $(ALL_CFLAGS) -Itests/cases -MMD -MP -c $< -o $@
 
 $(BUILD)/cases-run: $(CASES_OBJECTS) $(LOADER_LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -lpcap -o $@
 
 $(BUILD)/cases:
 	mkdir -p $@

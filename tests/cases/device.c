@@ -29,6 +29,7 @@
 #define RCVBUF (64 << 20)
 
 static int control_fd = -1; /* for ioctls on devices */
+unsigned int wire_mtu = FRAME_MTU;
 
 static int fail(const char *what, const char *on)
 {
@@ -114,7 +115,7 @@ int devices_tap(struct wire *tap, const char *name, bool offloads)
 		return fail("/dev/net/tun", name);
 	tap->ifindex = if_nametoindex(name);
 	return ip_batch("link set %s mtu %u txqueuelen 10000 arp off multicast off up\n", name,
-			FRAME_MTU);
+			wire_mtu);
 }
 
 static int open_far(struct wire *far)

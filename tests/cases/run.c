@@ -9,6 +9,7 @@
 
 #include "cases.h"
 #include "log.h"
+#include "replay.h"
 
 bool verbose;
 
@@ -194,9 +195,14 @@ static void run_case(const struct testcase *test, struct proxy *proxy)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: tests/cases/run [-v] [--against colo-bpf|qemu] FILE...\n"
-			"  -v         print every statement and frame\n"
-			"  --against  what runs the cases (colo-bpf)\n");
+	fprintf(stderr,
+		"usage: tests/cases/run [-v] [--against colo-bpf|qemu] FILE...\n"
+		"       tests/cases/run [-v] [--seed N] [--spoil WHAT] --pcap FILE...\n"
+		"  -v         print every statement and frame\n"
+		"  --against  what runs the cases (colo-bpf)\n"
+		"  --pcap     the files are captures, replayed as the guest's output\n"
+		"  --seed     of cuts, orders and flips (1)\n"
+		"  --spoil    for selftests, must fail: byte, lose, double, expect, flip\n");
 	return 2;
 }
 
@@ -209,6 +215,15 @@ static struct proxy *find_proxy(const char *name)
 			return proxies[i];
 	}
 	return NULL;
+}
+
+static bool find_spoil(const char *name, enum spoil *spoil)
+{
+	for (*spoil = 0; *spoil < SPOILS; (*spoil)++) {
+		if (!strcmp(spoil_names[*spoil], name))
+			return true;
+	}
+	return false;
 }
 
 static int run_files(struct proxy *proxy, char **files)
@@ -240,11 +255,16 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"against", required_argument, NULL, 'a'},
+		{"pcap", no_argument, NULL, 'p'},
+		{"seed", required_argument, NULL, 's'},
+		{"spoil", required_argument, NULL, 'S'},
 		{"verbose", no_argument, NULL, 'v'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
+	struct replay_options captures = {.seed = 1};
 	struct proxy *proxy = &colo_proxy;
+	bool pcap = false;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "vh", options, NULL)) != -1) {
@@ -252,12 +272,18 @@ int main(int argc, char **argv)
 			verbose = true;
 		else if (option == 'a')
 			proxy = find_proxy(optarg);
+		else if (option == 'p')
+			pcap = true;
+		else if (option == 's' && !text_number(optarg, UINT64_MAX, &captures.seed))
+			continue;
+		else if (option == 'S' && find_spoil(optarg, &captures.spoil))
+			continue;
 		else
 			return usage();
 		if (!proxy)
 			return usage();
 	}
-	if (optind == argc)
+	if (optind == argc || (pcap && proxy != &colo_proxy))
 		return usage();
 	log_max_level = verbose ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
 	signal(SIGINT, on_signal);
@@ -266,5 +292,6 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (devices_enter())
 		return 1;
-	return run_files(proxy, argv + optind);
+	captures.files = argv + optind;
+	return pcap ? replay(&captures, &stopping) : run_files(proxy, argv + optind);
 }
