@@ -196,7 +196,8 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: tests/cases/run [-v] [--against colo-bpf|qemu] FILE...\n"
 			"  -v         print every statement and frame\n"
-			"  --against  what runs the cases (colo-bpf)\n");
+			"  --against  what runs the cases (colo-bpf)\n"
+			"  --elements what the cases are made of, or can be (no FILE)\n");
 	return 2;
 }
 
@@ -236,12 +237,23 @@ static int run_files(struct proxy *proxy, char **files)
 	return totals.failed || !count;
 }
 
+/* Of the files, or of the language. */
+static int list_elements(char **files)
+{
+	if (!*files)
+		parse_list();
+	for (; *files; files++)
+		parse_file(*files);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"against", required_argument, NULL, 'a'},
 		{"verbose", no_argument, NULL, 'v'},
 		{"help", no_argument, NULL, 'h'},
+		{"elements", no_argument, NULL, 'e'},
 		{0},
 	};
 	struct proxy *proxy = &colo_proxy;
@@ -250,6 +262,8 @@ int main(int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "vh", options, NULL)) != -1) {
 		if (option == 'v')
 			verbose = true;
+		else if (option == 'e')
+			elements = true;
 		else if (option == 'a')
 			proxy = find_proxy(optarg);
 		else
@@ -257,6 +271,8 @@ int main(int argc, char **argv)
 		if (!proxy)
 			return usage();
 	}
+	if (elements)
+		return list_elements(argv + optind);
 	if (optind == argc)
 		return usage();
 	log_max_level = verbose ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
