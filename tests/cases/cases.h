@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define FRAME_MAX     65700 /* the largest GSO frame with tags and headers */
 #define FRAME_MTU     1500  /* of the guest and of its clients */
@@ -270,6 +271,8 @@ struct proxy {
 
 extern bool verbose;
 extern struct proxy colo_proxy, qemu_proxy;
+/* What is put to QEMU is not waited for: whoever sets this has a way of his own. */
+extern bool qemu_pipelined;
 
 /* text.c: words, numbers, addresses, bytes. 0 or -1 with *error set. */
 struct text {
@@ -301,6 +304,7 @@ extern const struct spec_ext {
 
 /* parse.c: files */
 struct testcase *parse_file(const char *path);
+struct testcase *parse_stream(FILE *from, const char *path);
 /* Every element of the language that the tables know, for `--elements`. */
 void parse_list(void);
 void settings_list(void);

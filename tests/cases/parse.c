@@ -194,7 +194,7 @@ static int parse_no_more(struct parser *parser)
 	return parser->text.error ? -1 : 0;
 }
 
-static int parse_stream(struct parser *parser)
+static int parse_bytes_left(struct parser *parser)
 {
 	struct statement *st = parser->st;
 	char *flow = text_word(&parser->text), *range = text_word(&parser->text);
@@ -301,8 +301,8 @@ static const struct {
 	const char *name;
 	int (*parse)(struct parser *parser);
 } what[] = {
-	{"none", parse_none}, {"stream", parse_stream},   {"ack", parse_ack},
-	{"no", parse_no},     {"request", parse_request}, {"held", parse_held},
+	{"none", parse_none}, {"stream", parse_bytes_left}, {"ack", parse_ack},
+	{"no", parse_no},     {"request", parse_request},   {"held", parse_held},
 	{"ends", parse_ends},
 };
 
@@ -439,19 +439,14 @@ static char *strip(char *line)
 	return line;
 }
 
-struct testcase *parse_file(const char *path)
+/* Its cases; `path` names them. */
+struct testcase *parse_stream(FILE *from, const char *path)
 {
 	struct testcase *first = NULL, **end = &first;
 	struct parser parser = {0};
-	FILE *from = fopen(path, "r");
 	char *buffer = NULL, *line;
 	size_t size = 0;
 
-	if (!from) {
-		first = new_case(path, 0, path);
-		case_error(first, 0, strdup(strerror(errno)));
-		return first;
-	}
 	for (int number = 1; getline(&buffer, &size, from) >= 0; number++) {
 		line = strip(buffer);
 		if (!*line)
@@ -469,6 +464,20 @@ struct testcase *parse_file(const char *path)
 		}
 	}
 	free(buffer);
+	return first;
+}
+
+struct testcase *parse_file(const char *path)
+{
+	FILE *from = fopen(path, "r");
+	struct testcase *first;
+
+	if (!from) {
+		first = new_case(path, 0, path);
+		case_error(first, 0, strdup(strerror(errno)));
+		return first;
+	}
+	first = parse_stream(from, path);
 	fclose(from);
 	return first;
 }
