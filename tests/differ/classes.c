@@ -144,11 +144,27 @@ static bool tcp_after_commit(const struct truth *t, const struct sent *p)
 	return is_tcp(t) && t->epoch > 1;
 }
 
+static bool tcp_overtaken(const struct truth *t, const struct sent *p)
+{
+	(void)p;
+	return is_tcp(t) && t->overtaken;
+}
+
 static bool tcp_syn_options(const struct truth *t, const struct sent *p)
 {
 	(void)p;
 	return is_tcp(t) && t->syn_epoch[0] == t->epoch && t->syn_epoch[1] == t->epoch &&
 	       strcmp(t->syn[0], t->syn[1]);
+}
+
+static bool tcp_s_nothing(const struct truth *t, const struct sent *p)
+{
+	(void)p;
+	for (unsigned int i = 0; is_tcp(t) && i < t->s_count; i++) {
+		if (!t->s[i].spec->data_len)
+			return true;
+	}
+	return false;
 }
 
 static bool tcp_has_control(const struct truth *t, const struct sent *p)
@@ -215,6 +231,10 @@ struct class classes[] = {
 	{"rule 13", "after a commit what P has sent is vouched for", QEMU_LATE, tcp_old_epoch,
 	 0, false},
 	{"rule 5", "the cuts do not matter", QEMU_LATE, tcp_other_cuts, 0, false},
+	{"rule 13", "after a commit S goes on where P is", QEMU_LATE, tcp_after_commit, 0,
+	 false},
+	{"rule 8", "checksum fields are not compared", QEMU_LATE, datagram_csum, 0, false},
+	{"rule 9", "IP headers are not compared", QEMU_LATE, other_ip_header, 0, false},
 	{"rule 9", "the order of S does not matter", QEMU_LATE, datagrams_crossed, 0, false},
 	{"rule 6", "waiting on an ack is no mismatch", QEMU_ASKS, tcp_ack_pending, 0, false},
 	{"rule 5", "the cuts do not matter", QEMU_ASKS, tcp_other_cuts, 0, false},
@@ -222,12 +242,17 @@ struct class classes[] = {
 	{"rule 8", "checksum fields are not compared", QEMU_ASKS, datagram_csum, 0, false},
 	{"rule 9", "IP headers are not compared", QEMU_ASKS, other_ip_header, 0, false},
 	{"rule 9", "the order of S does not matter", QEMU_ASKS, datagrams_crossed, 0, false},
+	{"rule 5", "S that brings nothing new asks for nothing", QEMU_ASKS, tcp_s_nothing, 0,
+	 false},
 	{"rule 7", "the options of SYNs have to agree", QEMU_SILENT, tcp_syn_options, 0, false},
 	{"rule 7", "SYN, FIN and RST are units", QEMU_SILENT, tcp_has_control, 0, false},
 	{"rule 5", "the cuts do not matter", QEMU_SILENT, tcp_other_cuts, 0, false},
+	{"rule 9", "the flow of other protocols has no ports", QEMU_SILENT, other_ip_header, 0,
+	 false},
 	{"rule 11", "one request per epoch", QEMU_AGAIN, NULL, 0, false},
 	{"rule 13", "a commit releases in order", QEMU_ORDER, datagram_commit, 0, false},
 	{"rule 3", "datagrams leave in P's order", QEMU_ORDER, datagrams_crossed, 0, false},
+	{"rule 3", "what brings no unit may overtake", QEMU_ORDER, tcp_overtaken, 0, false},
 	{"rule 3", "TCP data leaves in sequence order", QEMU_ORDER, tcp_other_cuts, 0, false},
 };
 

@@ -47,6 +47,7 @@ struct sent {
 	bool has_new;        /* units that were not vouched for when it came */
 	bool matched;        /* a datagram with its partner */
 	bool due;            /* the rules want it out by now */
+	bool may;            /* ... or allow it */
 	bool committed;      /* ... because of a commit */
 	unsigned int epoch;
 	bool out[2]; /* it has left, by enum who */
@@ -58,13 +59,15 @@ struct truth {
 	struct sent p[SENT_MAX], s[SENT_MAX];
 	unsigned int p_count, s_count;
 	unsigned int epoch;
-	bool mismatch; /* of this epoch */
-	bool patient;  /* datagrams may come in any order */
+	bool mismatch;  /* of this epoch */
+	bool patient;   /* datagrams may come in any order */
+	bool overtaken; /* in this step only by what brings no unit */
 	/* TCP: units by their distance from base; -1: none */
 	bool based, begun;
 	uint32_t base;
 	int16_t unit[2][SPACE]; /* P's and S's */
 	unsigned int vouch_start, vouch_end;
+	unsigned int before_mismatch; /* the end before the frame that showed it */
 	bool has_ack, has_p_ack, p_reset, s_reset;
 	uint32_t ack, p_ack;
 	unsigned int reset_at;

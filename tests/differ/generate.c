@@ -228,9 +228,11 @@ static void make_flags(struct maker *m)
 	}
 	if (chance(25)) {
 		/* P and, as a rule, S reset. */
-		for (int side = 0; side < (chance(70) ? 2 : 1); side++)
+		bool both = chance(70);
+
+		for (int side = 0; side < (both ? 2 : 1); side++)
 			add_segment(m, side, m->len, m->len, m->ack, "RA");
-		if (chance(25))
+		if (!both && chance(70))
 			add_segment(m, 1, m->len, m->len + 10, m->ack, "A");
 		return;
 	}
@@ -382,15 +384,24 @@ static void merge(struct maker *m, FILE *to)
 	unsigned int commit = chance(20) ? below(all) : all;
 	bool s_first = chance(50);
 
-	for (unsigned int i = 0; i < all; i++) {
+	for (unsigned int i = 0; at[0] + at[1] < all; i++) {
 		int side = chance(50);
 
 		if (turns)
 			side = (at[0] + at[1]) % 2 != s_first;
 		if (at[side] == m->side[side].count)
 			side = !side;
-		if (i == commit && (!turns || at[0] == at[1]))
+		if (i >= commit && (!turns || at[0] == at[1])) {
 			fprintf(to, "commit\n");
+			commit = all;
+			/* S's new life goes on where P is. */
+			if (m->domain == DOMAIN_TCP_SAME)
+				at[1] = at[0];
+		}
+		if (at[side] == m->side[side].count)
+			side = !side;
+		if (at[side] == m->side[side].count)
+			break;
 		fprintf(to, "%s\n", m->side[side].text[at[side]++]);
 	}
 }

@@ -116,7 +116,7 @@ static bool in_turn(const struct truth *t, const struct sent *p)
 	for (unsigned int i = 0; i < t->p_count; i++) {
 		const struct sent *other = &t->p[i];
 
-		if (other->has_new && !other->due &&
+		if (other->has_new && !other->due && !other->may &&
 		    (int32_t)(other->spec->seq - p->spec->seq) < 0)
 			return false;
 	}
@@ -128,7 +128,7 @@ static bool tcp_due(const struct truth *t, const struct sent *p)
 	if (!truth_ack_covered(t, p))
 		return false;
 	if (p->spec->flags & TCP_RST)
-		return t->s_reset && !t->mismatch;
+		return t->s_reset && !t->mismatch && in_turn(t, p);
 	return inside(t, p) && (!p->has_new || in_turn(t, p));
 }
 
@@ -136,13 +136,22 @@ static void settle_tcp(struct truth *t)
 {
 	bool more;
 
+	if (!t->mismatch)
+		t->before_mismatch = t->vouch_end;
 	vouch(t);
 	do {
 		more = false;
 		for (unsigned int i = 0; i < t->p_count; i++) {
-			if (t->p[i].due || !tcp_due(t, &t->p[i]))
+			struct sent *p = &t->p[i];
+
+			if (p->due || p->may || !tcp_due(t, p))
 				continue;
-			t->p[i].due = more = true;
+			/* Equal bytes of a segment that differs further on. */
+			if (t->mismatch && p->spec->data_len &&
+			    (int)(place(t, p->end) - t->before_mismatch) > 0)
+				p->may = true;
+			else
+				p->due = more = true;
 		}
 	} while (more);
 }
@@ -240,7 +249,8 @@ void truth_commit(struct truth *t)
 
 		p->committed |= !p->due;
 		p->due = true;
-		if (p->spec->kind != KIND_TCP)
+		p->may = false;
+		if (p->spec->kind != KIND_TCP || p->end == p->spec->seq)
 			continue;
 		if (!t->begun && (!any || place(t, p->spec->seq) < t->vouch_start))
 			t->vouch_start = place(t, p->spec->seq);
@@ -252,9 +262,9 @@ void truth_commit(struct truth *t)
 		t->begun = true;
 	memset(t->unit[1], 0xff, sizeof(t->unit[1]));
 	t->mismatch = t->p_reset = t->s_reset = false;
-	if (t->has_p_ack && (!t->has_ack || (int32_t)(t->p_ack - t->ack) > 0))
-		t->ack = t->p_ack;
-	t->has_ack |= t->has_p_ack;
+	/* What S had acked beyond it, its new life has not. */
+	t->ack = t->p_ack;
+	t->has_ack = t->has_p_ack;
 	t->epoch++;
 }
 
