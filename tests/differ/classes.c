@@ -18,12 +18,14 @@ const char *const difference_names[DIFFERENCES] = {
 
 static const struct spec *first(const struct truth *t)
 {
-	return t->p_count ? t->p[0].spec : t->s[0].spec;
+	static const struct spec none = {.kind = KIND_ANY};
+
+	return t->p_count ? t->p[0].spec : t->s_count ? t->s[0].spec : &none;
 }
 
 static bool is_tcp(const struct truth *t)
 {
-	return first(t)->kind == KIND_TCP;
+	return t->based;
 }
 
 static bool uncompared(const struct truth *t, const struct sent *p)
@@ -204,7 +206,7 @@ static bool datagram_csum(const struct truth *t, const struct sent *p)
 static bool other_ip_header(const struct truth *t, const struct sent *p)
 {
 	(void)p;
-	return first(t)->kind == KIND_IP;
+	return !is_tcp(t) && first(t)->kind == KIND_IP;
 }
 
 static bool datagram_commit(const struct truth *t, const struct sent *p)

@@ -395,7 +395,8 @@ static void merge(struct maker *m, FILE *to)
 			fprintf(to, "commit\n");
 			commit = all;
 			/* S's new life goes on where P is. */
-			if (m->domain == DOMAIN_TCP_SAME)
+			if (m->domain == DOMAIN_TCP_SAME ||
+			    (m->domain == DOMAIN_TCP_FLAGS && !at[0]))
 				at[1] = at[0];
 		}
 		if (at[side] == m->side[side].count)

@@ -12,7 +12,6 @@
 
 #define SETTLE_MS     100  /* for colo-bpf to do what the rules say */
 #define BARRIER_MS    2000 /* for QEMU to answer at all */
-#define BARRIER_PORTS 1000
 #define QEMU_FLOWS    8000 /* it wipes its table above 16384 */
 #define TIMED_PERCENT 2    /* of the sequences wait for a time-out */
 #define SLOW_MS       40   /* a timed sequence that took longer proves nothing */
@@ -152,11 +151,7 @@ static void take(struct sequence *q, enum who who, const struct statement *st)
 
 /* ---- QEMU's turn --------------------------------------------------------- */
 
-/*
- * A datagram through both inputs: when it comes out, all before it is done. Its
- * ports are not soon used again: a commit may have let it out too early, and
- * then S's waits for a while.
- */
+/* A datagram through both inputs: when it comes out, all before it is done. */
 static struct frame *barrier_frame(void)
 {
 	static uint32_t number;
@@ -170,7 +165,6 @@ static struct frame *barrier_frame(void)
 	char *error = NULL;
 
 	text_flow("10.250.0.1:9>10.250.0.2:9", true, &spec.flow);
-	spec.flow.sport = 1 + number % BARRIER_PORTS;
 	return build_frame(&spec, true, false, &error);
 }
 
@@ -199,17 +193,22 @@ static void barrier(struct sequence *q, const struct statement *st)
 	frame_free(frame);
 }
 
+/* Another socket: what is put after it was read is handled after it. */
+static void commit_qemu(struct party *party)
+{
+	qemu_pipelined = false;
+	party->proxy->commit(&party->run, 0);
+	qemu_pipelined = true;
+}
+
 static void step_qemu(struct sequence *q, const struct statement *st, struct frame *frame)
 {
 	struct party *party = &q->party[QEMUS];
 
-	if (st->verb == VERB_COMMIT) {
-		party->proxy->commit(&party->run, 0);
-		/* Another socket: what was ready before the first is done by the second. */
-		barrier(q, st);
-	} else if (frame) {
+	if (st->verb == VERB_COMMIT)
+		commit_qemu(party);
+	else if (frame)
 		party->proxy->put(&party->run, st->verb, 0, frame);
-	}
 	barrier(q, st);
 	take(q, QEMUS, st);
 }
@@ -424,8 +423,7 @@ static void clear_qemu(struct sequence *q)
 
 	while (last->next)
 		last = last->next;
-	party->proxy->commit(&party->run, 0);
-	barrier(q, last);
+	commit_qemu(party);
 	barrier(q, last);
 }
 
