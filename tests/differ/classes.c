@@ -60,10 +60,10 @@ static bool other_cuts(const struct truth *t)
 	return false;
 }
 
+/* New data, and both sides' segments are not the same ones. */
 static bool tcp_other_cuts(const struct truth *t, const struct sent *p)
 {
-	(void)p;
-	return is_tcp(t) && other_cuts(t);
+	return is_tcp(t) && p->has_new && p->spec->data_len && other_cuts(t);
 }
 
 /* A frame that QEMU holds, of bytes that S has shown, waits for an ack. */
@@ -88,17 +88,6 @@ static bool tcp_control(const struct truth *t, const struct sent *p)
 {
 	return is_tcp(t) && p->spec->flags & (TCP_SYN | TCP_FIN | TCP_RST) &&
 	       (p->spec->flags & TCP_RST || !truth_shown(t, p) || t->mismatch);
-}
-
-/* QEMU has released data up to there, and takes all below for compared. */
-static bool tcp_below(const struct truth *t, const struct sent *p)
-{
-	for (unsigned int i = 0; is_tcp(t) && p->spec->data_len && i < t->p_count; i++) {
-		if (&t->p[i] != p && t->p[i].out[QEMUS] && t->p[i].spec->data_len &&
-		    (int32_t)(p->end - t->p[i].end) <= 0)
-			return true;
-	}
-	return false;
 }
 
 /* S has not shown these bytes at their place, but has shown bytes. */
@@ -131,25 +120,53 @@ static bool tcp_no_data(const struct truth *t, const struct sent *p)
 
 static bool tcp_old(const struct truth *t, const struct sent *p)
 {
-	return is_tcp(t) && !p->has_new && t->epoch == 1;
+	return is_tcp(t) && !p->has_new && p->spec->data_len && t->epoch == 1;
 }
 
 static bool tcp_old_epoch(const struct truth *t, const struct sent *p)
 {
-	return is_tcp(t) && !p->has_new && t->epoch > 1;
+	return is_tcp(t) && !p->has_new && p->spec->data_len && t->epoch > 1;
 }
 
-/* S's retransmission or its new cut after a commit meets what QEMU has let go. */
+/* What S has sent is vouched for, P's is out: what is left of S are bare acks. */
+static bool tcp_bare_acks(const struct truth *t, const struct sent *p)
+{
+	bool bare = false;
+
+	(void)p;
+	if (!is_tcp(t) || truth_waits(t))
+		return false;
+	for (unsigned int i = 0; i < t->p_count; i++) {
+		if (!t->p[i].out[QEMUS])
+			return false;
+	}
+	for (unsigned int i = 0; i < t->s_count; i++)
+		bare |= t->s[i].epoch == t->epoch && !t->s[i].spec->data_len;
+	return bare;
+}
+
+static bool tcp_ask_other_cuts(const struct truth *t, const struct sent *p)
+{
+	return is_tcp(t) && other_cuts(t) && !tcp_ack_pending(t, p) && !tcp_bare_acks(t, p);
+}
+
+/* Both cut alike, but S's frames of before the commit are not those of P after it. */
 static bool tcp_after_commit(const struct truth *t, const struct sent *p)
 {
-	(void)p;
-	return is_tcp(t) && t->epoch > 1;
+	return is_tcp(t) && t->epoch > 1 && !other_cuts(t) && !tcp_ack_pending(t, p) &&
+	       !tcp_bare_acks(t, p);
 }
 
 static bool tcp_overtaken(const struct truth *t, const struct sent *p)
 {
 	(void)p;
 	return is_tcp(t) && t->overtaken;
+}
+
+static bool tcp_disordered(const struct truth *t, const struct sent *p)
+{
+	(void)p;
+	return is_tcp(t) && !t->overtaken;
 }
 
 static bool tcp_syn_options(const struct truth *t, const struct sent *p)
@@ -159,19 +176,10 @@ static bool tcp_syn_options(const struct truth *t, const struct sent *p)
 	       strcmp(t->syn[0], t->syn[1]);
 }
 
-static bool tcp_s_nothing(const struct truth *t, const struct sent *p)
-{
-	(void)p;
-	for (unsigned int i = 0; is_tcp(t) && i < t->s_count; i++) {
-		if (!t->s[i].spec->data_len)
-			return true;
-	}
-	return false;
-}
-
 static bool tcp_has_control(const struct truth *t, const struct sent *p)
 {
-	(void)p;
+	if (tcp_syn_options(t, p))
+		return false;
 	for (unsigned int i = 0; is_tcp(t) && i < t->p_count; i++) {
 		if (t->p[i].spec->flags & (TCP_FIN | TCP_RST | TCP_SYN))
 			return true;
@@ -181,12 +189,6 @@ static bool tcp_has_control(const struct truth *t, const struct sent *p)
 			return true;
 	}
 	return false;
-}
-
-static bool datagrams_crossed(const struct truth *t, const struct sent *p)
-{
-	(void)p;
-	return !is_tcp(t) && (t->patient || t->p_count + t->s_count > 2);
 }
 
 static bool datagram_csum(const struct truth *t, const struct sent *p)
@@ -209,6 +211,22 @@ static bool other_ip_header(const struct truth *t, const struct sent *p)
 	return !is_tcp(t) && first(t)->kind == KIND_IP;
 }
 
+static bool datagrams_crossed(const struct truth *t, const struct sent *p)
+{
+	return !is_tcp(t) && !uncompared(t, p) && !datagram_csum(t, p) &&
+	       !other_ip_header(t, p) && (t->patient || t->p_count + t->s_count > 2);
+}
+
+/* One before it is still held. */
+static bool datagram_out_of_turn(const struct truth *t, const struct sent *p)
+{
+	for (unsigned int i = 0; !is_tcp(t) && !uncompared(t, p) && &t->p[i] < p; i++) {
+		if (!t->p[i].due)
+			return true;
+	}
+	return false;
+}
+
 static bool datagram_commit(const struct truth *t, const struct sent *p)
 {
 	(void)p;
@@ -217,58 +235,65 @@ static bool datagram_commit(const struct truth *t, const struct sent *p)
 
 /* ---- the table: the first that holds is it ------------------------------- */
 
+#define CLASS(by, what, how, predicate)                                              \
+	{                                                                            \
+		.rule = (by), .text = (what), .difference = (how), .is = (predicate) \
+	}
+
 struct class classes[] = {
-	{"rule 10", "IPv6 and tagged frames are compared", QEMU_EARLY, uncompared, 0, false},
-	{"rule 10", "IPv6 and tagged frames are compared", QEMU_SILENT, uncompared, 0, false},
-	{"rule 6", "an ack that S has not sent waits", QEMU_EARLY, tcp_ack_ahead, 0, false},
-	{"rule 7", "SYN, FIN, RST that S has not shown wait", QEMU_EARLY, tcp_control, 0,
-	 false},
-	{"rule 5", "bytes count at their place only", QEMU_EARLY, tcp_other_place, 0, false},
-	{"rule 5", "what lies below is not vouched for", QEMU_EARLY, tcp_below, 0, false},
-	{"rule 3", "data leaves in sequence order", QEMU_EARLY, tcp_out_of_turn, 0, false},
-	{"rule 3", "datagrams leave in P's order", QEMU_EARLY, datagrams_crossed, 0, false},
-	{"rule 6", "what brings no unit and S has acked leaves", QEMU_LATE, tcp_no_data, 0,
-	 false},
-	{"rule 5", "a retransmission leaves unchecked", QEMU_LATE, tcp_old, 0, false},
-	{"rule 13", "after a commit what P has sent is vouched for", QEMU_LATE, tcp_old_epoch,
-	 0, false},
-	{"rule 5", "the cuts do not matter", QEMU_LATE, tcp_other_cuts, 0, false},
-	{"rule 13", "after a commit S goes on where P is", QEMU_LATE, tcp_after_commit, 0,
-	 false},
-	{"rule 8", "checksum fields are not compared", QEMU_LATE, datagram_csum, 0, false},
-	{"rule 9", "IP headers are not compared", QEMU_LATE, other_ip_header, 0, false},
-	{"rule 9", "the order of S does not matter", QEMU_LATE, datagrams_crossed, 0, false},
-	{"rule 6", "waiting on an ack is no mismatch", QEMU_ASKS, tcp_ack_pending, 0, false},
-	{"rule 5", "the cuts do not matter", QEMU_ASKS, tcp_other_cuts, 0, false},
-	{"rule 13", "a commit drops what S has waiting", QEMU_ASKS, tcp_after_commit, 0, false},
-	{"rule 8", "checksum fields are not compared", QEMU_ASKS, datagram_csum, 0, false},
-	{"rule 9", "IP headers are not compared", QEMU_ASKS, other_ip_header, 0, false},
-	{"rule 9", "the order of S does not matter", QEMU_ASKS, datagrams_crossed, 0, false},
-	{"rule 5", "S that brings nothing new asks for nothing", QEMU_ASKS, tcp_s_nothing, 0,
-	 false},
-	{"rule 7", "the options of SYNs have to agree", QEMU_SILENT, tcp_syn_options, 0, false},
-	{"rule 7", "SYN, FIN and RST are units", QEMU_SILENT, tcp_has_control, 0, false},
-	{"rule 5", "the cuts do not matter", QEMU_SILENT, tcp_other_cuts, 0, false},
-	{"rule 9", "the flow of other protocols has no ports", QEMU_SILENT, other_ip_header, 0,
-	 false},
-	{"rule 11", "one request per epoch", QEMU_AGAIN, NULL, 0, false},
-	{"rule 13", "a commit releases in order", QEMU_ORDER, datagram_commit, 0, false},
-	{"rule 3", "datagrams leave in P's order", QEMU_ORDER, datagrams_crossed, 0, false},
-	{"rule 3", "what brings no unit may overtake", QEMU_ORDER, tcp_overtaken, 0, false},
-	{"rule 3", "TCP data leaves in sequence order", QEMU_ORDER, tcp_other_cuts, 0, false},
+	CLASS("rule 10", "IPv6 and tagged frames are compared", QEMU_EARLY, uncompared),
+	CLASS("rule 10", "IPv6 and tagged frames are compared", QEMU_SILENT, uncompared),
+	CLASS("rule 6", "an ack that S has not sent waits", QEMU_EARLY, tcp_ack_ahead),
+	CLASS("rule 7", "SYN, FIN, RST that S has not shown wait", QEMU_EARLY, tcp_control),
+	CLASS("rule 5", "bytes count at their place only", QEMU_EARLY, tcp_other_place),
+	CLASS("rule 3", "TCP data leaves in sequence order", QEMU_EARLY, tcp_out_of_turn),
+	CLASS("rule 3", "datagrams leave in P's order", QEMU_EARLY, datagram_out_of_turn),
+	CLASS("rule 6", "what brings no unit and S has acked leaves", QEMU_LATE, tcp_no_data),
+	CLASS("rule 5", "a retransmission leaves unchecked", QEMU_LATE, tcp_old),
+	CLASS("rule 13", "after a commit what P has sent is vouched for", QEMU_LATE,
+	      tcp_old_epoch),
+	CLASS("rule 5", "the cuts do not matter", QEMU_LATE, tcp_other_cuts),
+	CLASS("rule 8", "checksum fields are not compared", QEMU_LATE, datagram_csum),
+	CLASS("rule 9", "IP headers are not compared", QEMU_LATE, other_ip_header),
+	CLASS("rule 9", "the order of S does not matter", QEMU_LATE, datagrams_crossed),
+	CLASS("rule 6", "waiting on an ack is no mismatch", QEMU_ASKS, tcp_ack_pending),
+	CLASS("rule 5", "S that brings nothing new asks for nothing", QEMU_ASKS, tcp_bare_acks),
+	CLASS("rule 5", "the cuts do not matter", QEMU_ASKS, tcp_ask_other_cuts),
+	CLASS("rule 13", "a commit drops what S has waiting", QEMU_ASKS, tcp_after_commit),
+	CLASS("rule 8", "checksum fields are not compared", QEMU_ASKS, datagram_csum),
+	CLASS("rule 9", "IP headers are not compared", QEMU_ASKS, other_ip_header),
+	CLASS("rule 9", "the order of S does not matter", QEMU_ASKS, datagrams_crossed),
+	CLASS("rule 7", "the options of SYNs have to agree", QEMU_SILENT, tcp_syn_options),
+	CLASS("rule 7", "SYN, FIN and RST are units", QEMU_SILENT, tcp_has_control),
+	CLASS("rule 9", "the flow of other protocols has no ports", QEMU_SILENT,
+	      other_ip_header),
+	CLASS("rule 11", "one request per epoch", QEMU_AGAIN, NULL),
+	CLASS("rule 13", "a commit releases in order", QEMU_ORDER, datagram_commit),
+	CLASS("rule 3", "what brings no unit may overtake", QEMU_ORDER, tcp_overtaken),
+	CLASS("rule 3", "TCP data leaves in sequence order", QEMU_ORDER, tcp_disordered),
 };
 
 const unsigned int classes_count = sizeof(classes) / sizeof(classes[0]);
 
 struct class *classify(enum difference difference, const struct truth *t, const struct sent *p)
 {
+	struct class *found = NULL;
+	unsigned int others = 0;
+
 	for (unsigned int i = 0; i < classes_count; i++) {
 		struct class *class = &classes[i];
 
-		if (class->off || class->difference != difference)
+		if (class->off || class->difference != difference ||
+		    (class->is && !class->is(t, p)))
 			continue;
-		if (!class->is || class->is(t, p))
-			return class;
+		if (found)
+			others++;
+		else
+			found = class;
 	}
-	return NULL;
+	if (found) {
+		found->count++;
+		found->alone += !others;
+	}
+	return found;
 }

@@ -61,7 +61,7 @@ struct truth {
 	unsigned int epoch;
 	bool mismatch;  /* of this epoch */
 	bool patient;   /* datagrams may come in any order */
-	bool overtaken; /* in this step only by what brings no unit */
+	bool overtaken; /* in this step only by what brings no byte that had not left */
 	/* TCP: units by their distance from base; -1: none */
 	bool based, begun;
 	uint32_t base;
@@ -107,8 +107,9 @@ struct class
 	const char *text;
 	enum difference difference;
 	bool (*is)(const struct truth *t, const struct sent *p);
-	unsigned int count;
-	bool off; /* of the self-test: as if it were not there */
+	unsigned int count; /* of the differences that it explains */
+	unsigned int alone; /* ... and no other class does */
+	bool off;           /* of the self-test: as if it were not there */
 };
 
 extern struct class classes[];

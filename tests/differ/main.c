@@ -24,6 +24,7 @@ static volatile sig_atomic_t stopping;
 static struct {
 	bool ours, qemu, request;
 } alter;
+static bool stop_early; /* with the first failure */
 
 static struct {
 	unsigned int sequences, agreed, differed, slow, steps, failed;
@@ -38,6 +39,8 @@ struct party {
 	bool left[SPACE];                          /* units of the stream */
 	unsigned int order[SENT_MAX], order_count; /* in this step */
 	unsigned int requests;
+	bool disorder;             /* in this step */
+	unsigned int asked_before; /* before the last commit was read */
 	bool altered;
 };
 
@@ -71,11 +74,14 @@ static bool is_exact(const struct frame *frame, const struct sent *p, enum who w
 	       !memcmp(p->frame->bytes, frame->bytes, frame->len);
 }
 
+/* Units leave; before those that P has sent below them: disorder. */
 static void mark_units(struct party *party, const struct truth *t, const struct view *v)
 {
 	unsigned int at = v->seq - t->base;
 	unsigned int units = v->data_len + !!(v->flags & TCP_SYN) + !!(v->flags & TCP_FIN);
 
+	for (unsigned int u = at - at % SPACE; units && u < at; u++)
+		party->disorder |= t->unit[0][u % SPACE] >= 0 && !party->left[u % SPACE];
 	for (unsigned int i = 0; i < units; i++)
 		party->left[(at + i) % SPACE] = true;
 }
@@ -144,7 +150,7 @@ static void take(struct sequence *q, enum who who, const struct statement *st)
 	}
 	if (who == OURS)
 		complete(party, who, &q->truth);
-	party->requests = party->proxy->requests(&party->run, &reason);
+	party->requests = party->proxy->requests(&party->run, &reason) - party->asked_before;
 	if (who == QEMUS && alter.request)
 		party->requests++;
 }
@@ -194,22 +200,28 @@ static void barrier(struct sequence *q, const struct statement *st)
 }
 
 /* Another socket: what is put after it was read is handled after it. */
-static void commit_qemu(struct party *party)
+static void commit_qemu(struct sequence *q, const struct statement *st)
 {
+	struct party *party = &q->party[QEMUS];
+	int reason;
+
 	qemu_pipelined = false;
 	party->proxy->commit(&party->run, 0);
 	qemu_pipelined = true;
+	barrier(q, st);
+	party->asked_before = party->proxy->requests(&party->run, &reason);
 }
 
 static void step_qemu(struct sequence *q, const struct statement *st, struct frame *frame)
 {
 	struct party *party = &q->party[QEMUS];
 
-	if (st->verb == VERB_COMMIT)
-		commit_qemu(party);
-	else if (frame)
+	if (frame)
 		party->proxy->put(&party->run, st->verb, 0, frame);
-	barrier(q, st);
+	if (st->verb == VERB_COMMIT)
+		commit_qemu(q, st);
+	else
+		barrier(q, st);
 	take(q, QEMUS, st);
 }
 
@@ -285,36 +297,31 @@ static void differ(struct sequence *q, enum difference difference, const struct 
 	/* Its second request changes nothing. */
 	if (difference != QEMU_AGAIN)
 		q->diverged = true;
-	if (class) {
-		class->count++;
+	if (class)
 		return;
-	}
 	snprintf(text, sizeof(text), "unexplained: %s (frame %d of P)",
 		 difference_names[difference], p ? (int)(p - q->truth.p) + 1 : 0);
 	fault(q, text, st);
 }
 
-/* The frames that have left in this step, without those of TCP that brought nothing new. */
-static unsigned int order_of(const struct sequence *q, enum who who, bool all, unsigned int *to)
+static bool same_order(const struct sequence *q)
 {
-	const struct party *party = &q->party[who];
-	unsigned int count = 0;
+	const struct party *a = &q->party[OURS], *b = &q->party[QEMUS];
 
-	for (unsigned int i = 0; i < party->order_count; i++) {
-		const struct sent *p = &q->truth.p[party->order[i]];
-
-		if (all || p->has_new || p->spec->kind != KIND_TCP)
-			to[count++] = party->order[i];
-	}
-	return count;
+	return a->order_count == b->order_count &&
+	       !memcmp(a->order, b->order, a->order_count * sizeof(a->order[0]));
 }
 
-static bool same_order(const struct sequence *q, bool all)
+/* Ours has to leave in order, whatever QEMU does. */
+static void check_order(struct sequence *q, const struct statement *st)
 {
-	unsigned int a[SENT_MAX], b[SENT_MAX];
-	unsigned int count = order_of(q, OURS, all, a);
+	const struct party *party = &q->party[OURS];
+	bool back = party->disorder;
 
-	return order_of(q, QEMUS, all, b) == count && !memcmp(a, b, count * sizeof(a[0]));
+	for (unsigned int i = 1; i < party->order_count && !q->truth.based; i++)
+		back |= party->order[i] < party->order[i - 1];
+	if (back)
+		fault(q, "colo-bpf releases out of order", st);
 }
 
 static void compare(struct sequence *q, const struct statement *st, bool request, bool *again)
@@ -332,8 +339,8 @@ static void compare(struct sequence *q, const struct statement *st, bool request
 		differ(q, asked ? QEMU_ASKS : QEMU_SILENT, NULL, st);
 	if (request && asked > 1 && !*again)
 		*again = true, differ(q, QEMU_AGAIN, NULL, st);
-	t->overtaken = same_order(q, false);
-	if (!q->diverged && !same_order(q, true))
+	t->overtaken = !q->party[QEMUS].disorder;
+	if (!q->diverged && !same_order(q))
 		differ(q, QEMU_ORDER, NULL, st);
 }
 
@@ -345,6 +352,7 @@ static void step(struct sequence *q, const struct statement *st, bool *again)
 	bool request;
 
 	q->party[OURS].order_count = q->party[QEMUS].order_count = 0;
+	q->party[OURS].disorder = q->party[QEMUS].disorder = false;
 	if (st->verb == VERB_COMMIT) {
 		truth_commit(t);
 		*again = false;
@@ -365,6 +373,7 @@ static void step(struct sequence *q, const struct statement *st, bool *again)
 			q->party[OURS].proxy->poll(&q->party[OURS].run, until);
 	}
 	step_ours(q, st, frame, request);
+	check_order(q, st);
 	if (!q->fault && !q->diverged) {
 		step_qemu(q, st, frame);
 		if (!q->fault)
@@ -415,22 +424,18 @@ static void count(const struct sequence *q, bool slow)
 		totals.agreed++, domains[q->domain].agreed++;
 }
 
-/* QEMU's process is the same for many: the last commit leaves nothing in it. */
-static void clear_qemu(struct sequence *q)
+/* QEMU's process is the same for many: a last commit leaves nothing in it. */
+static unsigned int clear_qemu(struct sequence *q)
 {
-	struct party *party = &q->party[QEMUS];
-	const struct statement *last = q->test->first;
-
-	while (last->next)
-		last = last->next;
-	commit_qemu(party);
-	barrier(q, last);
+	commit_qemu(q, q->test->first);
+	return q->party[QEMUS].asked_before;
 }
 
 static bool run_sequence(enum domain domain, unsigned int number, struct run *qemu)
 {
 	struct sequence *q = calloc(1, sizeof(*q));
 	struct run *ours = &q->party[OURS].run;
+	static unsigned int asked;
 	uint64_t begun_ns = now_ns();
 	bool again = false, slow = false, ok;
 	FILE *from;
@@ -445,6 +450,7 @@ static bool run_sequence(enum domain domain, unsigned int number, struct run *qe
 	q->party[OURS].proxy = &colo_proxy;
 	q->party[QEMUS].proxy = &qemu_proxy;
 	q->party[QEMUS].run = *qemu;
+	q->party[QEMUS].asked_before = asked;
 	*ours = (struct run){.test = q->test, .proxy = &colo_proxy, .epoch = 1};
 	if (q->test->error || colo_proxy.begin(ours))
 		fault(q, q->test->error ? q->test->error : ours->error, q->test->first);
@@ -458,7 +464,7 @@ static bool run_sequence(enum domain domain, unsigned int number, struct run *qe
 	colo_proxy.end(ours);
 	if (ours->error)
 		fault(q, ours->error, q->test->first);
-	clear_qemu(q);
+	asked = clear_qemu(q);
 	count(q, slow);
 	if (q->fault)
 		show(q);
@@ -520,7 +526,7 @@ static bool run_all(unsigned int sequences)
 				return false;
 		}
 		if (!run_sequence(last ? DOMAIN_TCP_TIMED : draw(i), i, &qemu) &&
-		    (alter.ours || alter.qemu || alter.request || totals.failed >= 20))
+		    (stop_early || totals.failed >= 20))
 			break;
 	}
 	qemu_proxy.end(&qemu);
@@ -543,9 +549,9 @@ static void print_summary(uint64_t seed)
 	       totals.differed, totals.failed);
 	if (totals.slow)
 		printf("# %u timed sequences were too slow to prove anything\n", totals.slow);
-	printf("#\n# the differences, by what explains them\n");
+	printf("#\n# the differences, by what explains them, and that alone\n");
 	for (unsigned int i = 0; i < classes_count; i++)
-		printf("# %2u %6u  %-18s %-8s %s\n", i, classes[i].count,
+		printf("# %2u %6u %6u  %-18s %-8s %s\n", i, classes[i].count, classes[i].alone,
 		       difference_names[classes[i].difference], classes[i].rule,
 		       classes[i].text);
 }
@@ -582,6 +588,7 @@ static int parse_alter(const char *what)
 	alter.ours = !strcmp(what, "ours");
 	alter.qemu = !strcmp(what, "qemu");
 	alter.request = !strcmp(what, "request");
+	stop_early = true;
 	return alter.ours || alter.qemu || alter.request ? 0 : -1;
 }
 
@@ -609,7 +616,7 @@ int main(int argc, char **argv)
 			err = parse_alter(optarg);
 		else if (option == 'f' &&
 			 !(err = text_number(optarg, classes_count - 1, &number)))
-			classes[number].off = true;
+			classes[number].off = stop_early = true;
 		else
 			err = -1;
 	}
