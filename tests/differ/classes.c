@@ -81,7 +81,7 @@ static bool tcp_ack_pending(const struct truth *t, const struct sent *p)
 
 static bool tcp_ack_ahead(const struct truth *t, const struct sent *p)
 {
-	return is_tcp(t) && !truth_ack_covered(t, p);
+	return is_tcp(t) && !uncompared(t, p) && !truth_ack_covered(t, p);
 }
 
 static bool tcp_control(const struct truth *t, const struct sent *p)
@@ -227,6 +227,11 @@ static bool datagram_out_of_turn(const struct truth *t, const struct sent *p)
 	return false;
 }
 
+static bool datagram_after_mismatch(const struct truth *t, const struct sent *p)
+{
+	return !is_tcp(t) && !uncompared(t, p) && t->mismatch && !datagram_out_of_turn(t, p);
+}
+
 static bool datagram_commit(const struct truth *t, const struct sent *p)
 {
 	(void)p;
@@ -248,6 +253,8 @@ struct class classes[] = {
 	CLASS("rule 5", "bytes count at their place only", QEMU_EARLY, tcp_other_place),
 	CLASS("rule 3", "TCP data leaves in sequence order", QEMU_EARLY, tcp_out_of_turn),
 	CLASS("rule 3", "datagrams leave in P's order", QEMU_EARLY, datagram_out_of_turn),
+	CLASS("rule 9", "behind a mismatch no datagram leaves", QEMU_EARLY,
+	      datagram_after_mismatch),
 	CLASS("rule 6", "what brings no unit and S has acked leaves", QEMU_LATE, tcp_no_data),
 	CLASS("rule 5", "a retransmission leaves unchecked", QEMU_LATE, tcp_old),
 	CLASS("rule 13", "after a commit what P has sent is vouched for", QEMU_LATE,

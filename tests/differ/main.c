@@ -74,13 +74,17 @@ static bool is_exact(const struct frame *frame, const struct sent *p, enum who w
 	       !memcmp(p->frame->bytes, frame->bytes, frame->len);
 }
 
-/* Units leave; before those that P has sent below them: disorder. */
-static void mark_units(struct party *party, const struct truth *t, const struct view *v)
+/*
+ * Units leave. New ones before those that P has sent below them: disorder; what
+ * brings no unit may overtake.
+ */
+static void mark_units(struct party *party, const struct truth *t, const struct view *v,
+		       bool is_new)
 {
 	unsigned int at = v->seq - t->base;
 	unsigned int units = v->data_len + !!(v->flags & TCP_SYN) + !!(v->flags & TCP_FIN);
 
-	for (unsigned int u = at - at % SPACE; units && u < at; u++)
+	for (unsigned int u = at - at % SPACE; units && is_new && u < at; u++)
 		party->disorder |= t->unit[0][u % SPACE] >= 0 && !party->left[u % SPACE];
 	for (unsigned int i = 0; i < units; i++)
 		party->left[(at + i) % SPACE] = true;
@@ -100,7 +104,8 @@ static void complete(struct party *party, enum who who, struct truth *t)
 	}
 }
 
-static bool take_exact(struct sequence *q, enum who who, const struct frame *frame)
+/* The frame of P that this is, uncut. */
+static struct sent *take_exact(struct sequence *q, enum who who, const struct frame *frame)
 {
 	struct party *party = &q->party[who];
 
@@ -108,9 +113,9 @@ static bool take_exact(struct sequence *q, enum who who, const struct frame *fra
 		if (!is_exact(frame, &q->truth.p[i], who))
 			continue;
 		mark_out(party, who, &q->truth, i);
-		return true;
+		return &q->truth.p[i];
 	}
-	return false;
+	return NULL;
 }
 
 /* One release is overlooked, of each that is to be falsified. */
@@ -131,6 +136,7 @@ static void take(struct sequence *q, enum who who, const struct statement *st)
 {
 	struct party *party = &q->party[who];
 	struct frames *out = &party->run.out[OUTLET_PORT];
+	const struct sent *p;
 	struct view v;
 	int reason;
 
@@ -140,9 +146,10 @@ static void take(struct sequence *q, enum who who, const struct statement *st)
 		if (is_barrier(frame) || overlook(party, who))
 			continue;
 		decode_frame(frame, &v);
+		p = take_exact(q, who, frame);
 		if (v.kind == KIND_TCP && v.has_l4)
-			mark_units(party, &q->truth, &v);
-		if (!take_exact(q, who, frame) && (who == QEMUS || v.kind != KIND_TCP))
+			mark_units(party, &q->truth, &v, !p || p->has_new);
+		if (!p && (who == QEMUS || v.kind != KIND_TCP))
 			fault(q,
 			      who == QEMUS ? "QEMU sent what P did not send" :
 					     "colo-bpf sent what P did not send",
