@@ -157,6 +157,18 @@ static bool tcp_after_commit(const struct truth *t, const struct sent *p)
 	       !tcp_bare_acks(t, p);
 }
 
+/* Both cut alike, but S has shown again what a commit has vouched for. */
+static bool tcp_s_repeats(const struct truth *t, const struct sent *p)
+{
+	if (!is_tcp(t) || !p->has_new || !p->spec->data_len || other_cuts(t))
+		return false;
+	for (unsigned int i = 0; t->epoch > 1 && i < t->s_count; i++) {
+		if (t->s[i].epoch == t->epoch && !t->s[i].has_new && t->s[i].spec->data_len)
+			return true;
+	}
+	return false;
+}
+
 static bool tcp_overtaken(const struct truth *t, const struct sent *p)
 {
 	(void)p;
@@ -260,6 +272,8 @@ struct class classes[] = {
 	CLASS("rule 13", "after a commit what P has sent is vouched for", QEMU_LATE,
 	      tcp_old_epoch),
 	CLASS("rule 5", "the cuts do not matter", QEMU_LATE, tcp_other_cuts),
+	CLASS("rule 13", "what S repeats of before a commit is dropped", QEMU_LATE,
+	      tcp_s_repeats),
 	CLASS("rule 8", "checksum fields are not compared", QEMU_LATE, datagram_csum),
 	CLASS("rule 9", "IP headers are not compared", QEMU_LATE, other_ip_header),
 	CLASS("rule 9", "the order of S does not matter", QEMU_LATE, datagrams_crossed),

@@ -26,18 +26,22 @@ const char *const domain_names[DOMAINS] = {
 
 static uint64_t state;
 
+static uint64_t mix(uint64_t z)
+{
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+	return z ^ (z >> 31);
+}
+
+/* Of two seeds next to each other, neither is the other's tail. */
 void random_seed(uint64_t seed)
 {
-	state = seed * 0x9e3779b97f4a7c15ULL + 0x1234567;
+	state = mix(seed + 0x9e3779b97f4a7c15ULL);
 }
 
 static uint32_t any(void)
 {
-	uint64_t z = (state += 0x9e3779b97f4a7c15ULL);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return z >> 32;
+	return mix(state += 0x9e3779b97f4a7c15ULL) >> 32;
 }
 
 static unsigned int below(unsigned int n)

@@ -123,6 +123,16 @@ static bool in_turn(const struct truth *t, const struct sent *p)
 	return true;
 }
 
+/* An earlier segment with the same number waits: the order of two such is free. */
+static bool behind_its_like(const struct truth *t, const struct sent *p)
+{
+	for (const struct sent *other = t->p; p->has_new && other < p; other++) {
+		if (other->has_new && !other->due && other->spec->seq == p->spec->seq)
+			return true;
+	}
+	return false;
+}
+
 static bool tcp_due(const struct truth *t, const struct sent *p)
 {
 	if (!truth_ack_covered(t, p))
@@ -147,9 +157,10 @@ static void settle_tcp(struct truth *t)
 			if (p->due || p->may || !tcp_due(t, p))
 				continue;
 			/* Equal bytes of a segment that differs further on. */
-			if (t->mismatch && p->spec->data_len &&
-			    (int)(place(t, p->end) - t->before_mismatch) > 0)
-				p->may = true;
+			if ((t->mismatch && p->spec->data_len &&
+			     (int)(place(t, p->end) - t->before_mismatch) > 0) ||
+			    behind_its_like(t, p))
+				p->may = more = true;
 			else
 				p->due = more = true;
 		}
