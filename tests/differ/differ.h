@@ -67,7 +67,6 @@ struct truth {
 	uint32_t base;
 	int16_t unit[2][SPACE]; /* P's and S's */
 	unsigned int vouch_start, vouch_end;
-	unsigned int before_mismatch; /* the end before the frame that showed it */
 	bool has_ack, has_p_ack, p_reset, s_reset;
 	uint32_t ack, p_ack;
 	unsigned int reset_at;

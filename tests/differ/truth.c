@@ -146,20 +146,17 @@ static void settle_tcp(struct truth *t)
 {
 	bool more;
 
-	if (!t->mismatch)
-		t->before_mismatch = t->vouch_end;
 	vouch(t);
 	do {
 		more = false;
 		for (unsigned int i = 0; i < t->p_count; i++) {
 			struct sent *p = &t->p[i];
 
-			if (p->due || p->may || !tcp_due(t, p))
+			bool like = behind_its_like(t, p);
+
+			if (p->due || (p->may && like) || !tcp_due(t, p))
 				continue;
-			/* Equal bytes of a segment that differs further on. */
-			if ((t->mismatch && p->spec->data_len &&
-			     (int)(place(t, p->end) - t->before_mismatch) > 0) ||
-			    behind_its_like(t, p))
+			if (like)
 				p->may = more = true;
 			else
 				p->due = more = true;
