@@ -345,6 +345,7 @@ static struct frame *check_built(const struct builder *b, bool offloads, bool pa
 	const struct spec *spec = b->spec;
 	unsigned int l3_len = b->len - 14 - 4 * spec->vlans;
 	struct frame *frame;
+	struct view v;
 
 	if (b->over || l3_len > 65535 + spec->pad + (v6(b) ? 40 : 0))
 		return wrong(error, "the frame is too long");
@@ -359,6 +360,10 @@ static struct frame *check_built(const struct builder *b, bool offloads, bool pa
 	frame->gso = l3_len > FRAME_MTU;
 	frame->l4_off = b->l4_off;
 	frame->bad_csum = spec->csum == CSUM_BAD;
+	/* What is written byte by byte may be wrong, too. */
+	decode_frame(frame, &v);
+	if (!partial && ((v.csum_known && !v.csum_good) || !v.ip_csum_good))
+		frame->bad_csum = true;
 	return frame;
 }
 

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define FRAME_MAX     65700 /* the largest GSO frame with tags and headers */
 #define FRAME_MTU     1500  /* of the guest and of its clients */
@@ -66,6 +67,8 @@ enum tcp_flag {
 	TCP_PSH = 0x08,
 	TCP_ACK = 0x10,
 	TCP_URG = 0x20,
+	TCP_ECE = 0x40,
+	TCP_CWR = 0x80,
 };
 
 enum csum_want { CSUM_RIGHT, CSUM_ZERO, CSUM_BAD };
@@ -179,7 +182,7 @@ struct frame {
 	bool gso;     /* in: cut by the device. out: came uncut */
 	bool partial; /* the L4 checksum is the device's to finish */
 	unsigned int l4_off;
-	bool bad_csum; /* in: the case wants it wrong */
+	bool bad_csum; /* in: a checksum of it is wrong */
 	char *fault;   /* out: what the runner has against it */
 	int seen;      /* enum seen */
 };
@@ -207,7 +210,8 @@ struct view {
 	unsigned int opt_len;
 	const uint8_t *data;
 	unsigned int data_len;
-	uint16_t csum; /* L4's, as it stands there */
+	uint16_t csum;     /* L4's, as it stands there */
+	uint16_t csum_sum; /* over all of L4: 0xffff is right */
 	bool csum_known, csum_good, ip_csum_good;
 	uint8_t type, code, proto, ttl, tos, doff;
 	uint16_t id;
@@ -270,6 +274,8 @@ extern bool verbose;
 extern struct proxy colo_proxy, qemu_proxy;
 /* Of the case that runs on colo_proxy. */
 struct datapath *colo_datapath(void);
+/* What is put to QEMU is not waited for: whoever sets this has a way of his own. */
+extern bool qemu_pipelined;
 
 /* text.c: words, numbers, addresses, bytes. 0 or -1 with *error set. */
 struct text {
@@ -293,6 +299,7 @@ void text_print_flow(char *to, size_t size, const struct flow *flow, bool ports)
 int spec_parse(struct text *text, bool pattern, struct spec *spec);
 int spec_vlan(struct spec *spec, const char *value);
 int spec_options(const char *list, uint8_t *opt, unsigned int *len);
+void spec_list(void);
 extern const struct spec_ext {
 	const char *name;
 	uint8_t number;
@@ -300,6 +307,15 @@ extern const struct spec_ext {
 
 /* parse.c: files */
 struct testcase *parse_file(const char *path);
+struct testcase *parse_stream(FILE *from, const char *path);
+/* Every element of the language that the tables know, for `--elements`. */
+void parse_list(void);
+void settings_list(void);
+
+/* elements.c: what a case is made of, a line each, for selftest */
+extern bool elements;
+void element(const char *group, const char *name, const char *value);
+void element_of(const char *group, const char *name);
 
 /* build.c: from a spec to a frame; NULL with *error */
 struct frame *build_frame(const struct spec *spec, bool from_guest, bool offloads,

@@ -57,7 +57,7 @@ static void decode_tcp(struct view *v)
 	v->flow.dport = load16(v->l4 + 2);
 	v->seq = load32(v->l4 + 4);
 	v->ack = load32(v->l4 + 8);
-	v->flags = v->l4[13] & 63;
+	v->flags = v->l4[13];
 	v->win = load16(v->l4 + 14);
 	v->csum = load16(v->l4 + 16);
 	v->has_l4 = true;
@@ -106,7 +106,8 @@ static void check_l4(struct view *v)
 	if (v->kind != KIND_ICMP)
 		sum = sum_pseudo(&v->flow, v->proto, v->l4_len);
 	v->csum_known = true;
-	v->csum_good = sum_fold(sum_add(sum, v->l4, v->l4_len)) == 0xffff;
+	v->csum_sum = sum_fold(sum_add(sum, v->l4, v->l4_len));
+	v->csum_good = v->csum_sum == 0xffff;
 }
 
 static void decode_l4(struct view *v)
@@ -284,12 +285,12 @@ static void print_options(FILE *to, const struct view *v)
 
 static void print_l4(FILE *to, const struct view *v)
 {
-	static const char letters[] = "FSRPAU";
+	static const char letters[] = "FSRPAUEC";
 	char *data;
 
 	if (v->kind == KIND_TCP && v->has_l4) {
 		fprintf(to, " seq=%u ack=%u fl=", v->seq, v->ack);
-		for (int i = 5; i >= 0; i--) {
+		for (int i = 7; i >= 0; i--) {
 			if (v->flags & 1 << i)
 				fputc(letters[i], to);
 		}

@@ -55,9 +55,12 @@ static unsigned int options(const uint8_t *opt, unsigned int len, bool nops, uin
 
 static bool has_nop(const uint8_t *opt, unsigned int len)
 {
-	for (unsigned int i = 0; i < len; i += opt[i] == 1 ? 1 : opt[i + 1]) {
+	unsigned int size;
+
+	for (unsigned int i = 0; i < len && opt[i]; i += size) {
 		if (opt[i] == 1)
 			return true;
+		size = i + 1 < len && opt[i + 1] ? opt[i + 1] : len;
 	}
 	return false;
 }
@@ -184,7 +187,7 @@ static char *match_fields(const struct spec *spec, const struct view *v)
 
 static char *match_kind(const struct spec *spec, const struct view *v)
 {
-	if (spec->kind == KIND_OPEN || spec->kind == v->kind)
+	if (spec->kind == KIND_ANY || spec->kind == KIND_OPEN || spec->kind == v->kind)
 		return NULL;
 	/* `ip` is every IP packet, by its number. */
 	if (spec->kind == KIND_IP && v->kind >= KIND_TCP && v->kind <= KIND_IP)
@@ -221,6 +224,17 @@ static bool frame_equal(const struct frame *a, const struct frame *b)
 	return a->len == b->len && !memcmp(a->bytes, b->bytes, a->len);
 }
 
+/* The same packet, translated: a checksum that is updated stays as wrong as it was. */
+static bool same_wrong(const struct frame *in, const struct view *v)
+{
+	struct view was;
+
+	decode_frame(in, &was);
+	return was.csum_known && v->csum_known && was.kind == v->kind &&
+	       was.l4_len == v->l4_len && was.csum_sum == v->csum_sum &&
+	       was.ip_csum_good == v->ip_csum_good;
+}
+
 /*
  * Every frame that leaves is checked, whatever the pattern names. One that went
  * in wrong may leave as it was (rule 8: what leaves whole carries P's).
@@ -229,7 +243,7 @@ static char *match_checksums(const struct view *v, const struct frame *frame,
 			     const struct frames *bad)
 {
 	for (unsigned int i = 0; i < bad->count; i++) {
-		if (frame_equal(bad->list[i], frame))
+		if (frame_equal(bad->list[i], frame) || same_wrong(bad->list[i], v))
 			return NULL;
 	}
 	if (v->kind != KIND_OPEN && !v->ip_csum_good)
@@ -247,7 +261,7 @@ char *match_frame(const struct spec *spec, const struct frame *frame, const stru
 	decode_frame(frame, &v);
 	if (!why && spec->kind == KIND_RAW)
 		why = match_raw(spec, frame);
-	else if (!why && spec->kind != KIND_ANY)
+	else if (!why)
 		why = match_ip(spec, &v);
 	return why ? why : match_checksums(&v, frame, bad);
 }

@@ -98,16 +98,22 @@ static int parse_side(struct parser *parser)
 
 static int parse_set(struct parser *parser)
 {
-	char *key = text_word(&parser->text), *value = text_word(&parser->text);
+	char *key = text_word(&parser->text), *value = NULL, *equals;
 	struct statement *st = parser->st;
 	int err = 0;
 
+	/* KEY=VALUE says the same. */
+	equals = key ? strchr(key, '=') : NULL;
+	if (equals)
+		*equals = 0, value = strdup(equals + 1);
+	else
+		value = text_word(&parser->text);
 	if (!value || strlen(key) >= sizeof(st->key) || strlen(value) >= sizeof(st->value))
 		err = text_fail(&parser->text, "set KEY VALUE");
 	else if (parser->frames)
 		err = text_fail(&parser->text, "set comes before any frame");
 	else
-		strcpy(st->key, key), strcpy(st->value, value);
+		strcpy(st->key, key), strcpy(st->value, value), element("set", key, value);
 	if (!err && !strcmp(key, "offloads")) {
 		if (strcmp(value, "on") && strcmp(value, "off"))
 			err = text_fail(&parser->text, "set offloads on or off");
@@ -143,20 +149,28 @@ static int parse_isn(struct parser *parser)
 	if (err || !word || text_flow(word, true, &spec->flow))
 		err = text_fail(text, "I FLOW isn=N [tsval=N]");
 	free(word);
-	if (!err)
-		err = parse_number(parser, "isn", &spec->seq);
-	text->at += strspn(text->at, " \t\r");
-	if (!err && *text->at) {
-		err = parse_number(parser, "tsval", &spec->ack);
-		spec->set |= FIELD_ACK;
+	while (!err && *(text->at += strspn(text->at, " \t\r"))) {
+		bool isn = !(spec->set & FIELD_SEQ) && !strncmp(text->at, "isn=", 4);
+
+		if (!isn && spec->set & FIELD_ACK)
+			break;
+		element("I", isn ? "isn" : "tsval", text->at);
+		err = parse_number(parser, isn ? "isn" : "tsval",
+				   isn ? &spec->seq : &spec->ack);
+		spec->set |= isn ? FIELD_SEQ : FIELD_ACK;
 	}
+	if (!err && !(spec->set & FIELD_SEQ))
+		err = text_fail(text, "I FLOW isn=N [tsval=N]");
 	return err;
 }
 
 static int parse_commit(struct parser *parser)
 {
 	parser->text.at += strspn(parser->text.at, " \t\r");
-	return *parser->text.at ? parse_number(parser, "unread", &parser->st->number) : 0;
+	if (!*parser->text.at)
+		return 0;
+	element("commit", "unread", parser->text.at);
+	return parse_number(parser, "unread", &parser->st->number);
 }
 
 static int parse_drop(struct parser *parser)
@@ -180,7 +194,7 @@ static int parse_no_more(struct parser *parser)
 	return parser->text.error ? -1 : 0;
 }
 
-static int parse_stream(struct parser *parser)
+static int parse_bytes_left(struct parser *parser)
 {
 	struct statement *st = parser->st;
 	char *flow = text_word(&parser->text), *range = text_word(&parser->text);
@@ -219,6 +233,8 @@ static int parse_request(struct parser *parser)
 	parser->st->reason = word ? reason_find(word) : 0;
 	if (!word || (parser->st->reason < 0 && strcmp(word, "any")))
 		err = text_fail(&parser->text, "%s: not a reason", word ? word : "");
+	else
+		element("reason", word, word);
 	free(word);
 	return err;
 }
@@ -272,31 +288,36 @@ static int parse_outlet(struct parser *parser, const char *name)
 	free(word);
 	if (none && !name[len]) {
 		parser->text = ahead;
+		element("none", name, "");
 		st->verb = VERB_EXPECT_NONE;
 		return 0;
 	}
 	st->verb = name[len] ? VERB_EXPECT_FIRST : VERB_EXPECT_NEXT;
+	element("expect", name, parser->text.at);
 	return spec_parse(&parser->text, true, &st->spec);
 }
 
+static const struct {
+	const char *name;
+	int (*parse)(struct parser *parser);
+} what[] = {
+	{"none", parse_none}, {"stream", parse_bytes_left}, {"ack", parse_ack},
+	{"no", parse_no},     {"request", parse_request},   {"held", parse_held},
+	{"ends", parse_ends},
+};
+
 static int parse_expect(struct parser *parser)
 {
-	static const struct {
-		const char *name;
-		int (*parse)(struct parser *parser);
-	} what[] = {
-		{"none", parse_none}, {"stream", parse_stream},   {"ack", parse_ack},
-		{"no", parse_no},     {"request", parse_request}, {"held", parse_held},
-		{"ends", parse_ends},
-	};
 	char *word = text_word(&parser->text);
 	int err = 1;
 
 	if (!word)
 		return text_fail(&parser->text, "expect what?");
 	for (unsigned int i = 0; i < sizeof(what) / sizeof(what[0]); i++) {
-		if (!strcmp(what[i].name, word))
-			err = what[i].parse(parser);
+		if (strcmp(what[i].name, word))
+			continue;
+		element("expect", word, parser->text.at);
+		err = what[i].parse(parser);
 	}
 	if (err > 0)
 		err = parse_outlet(parser, word);
@@ -347,6 +368,7 @@ static int parse_statement(struct parser *parser)
 			continue;
 		parser->st->verb = verbs[i].verb;
 		parser->st->epoch_diff = verbs[i].epoch_diff;
+		element("statement", word, parser->text.at);
 		err = verbs[i].parse(parser);
 	}
 	if (err > 0)
@@ -371,6 +393,7 @@ static struct testcase *new_case(const char *file, int line, const char *title)
 
 static void case_error(struct testcase *test, int line, char *why)
 {
+	element("error", "", "");
 	if (!test->error &&
 	    asprintf(&test->error, "%s:%d: %s", test->file, line, why ? why : "no memory") < 0)
 		test->error = NULL;
@@ -393,14 +416,21 @@ static void add_statement(struct parser *parser, const char *line, int number)
 	test->end = &st->next;
 }
 
-/* A `#` starts a comment at the start of a word; titles keep theirs. */
+static bool is_case(const char *line)
+{
+	return !strncmp(line, "case", 4) && (!line[4] || line[4] == ' ' || line[4] == '\t');
+}
+
+/* A `#` starts a comment; within a word of a title it is a part of it. */
 static char *strip(char *line)
 {
+	bool title;
 	size_t len;
 
 	line += strspn(line, " \t\r\n");
+	title = is_case(line);
 	for (char *at = line; *at; at++) {
-		if (*at == '#' && (at == line || at[-1] == ' ' || at[-1] == '\t'))
+		if (*at == '#' && (!title || at == line || at[-1] == ' ' || at[-1] == '\t'))
 			*at = 0;
 	}
 	len = strlen(line);
@@ -409,24 +439,14 @@ static char *strip(char *line)
 	return line;
 }
 
-static bool is_case(const char *line)
-{
-	return !strncmp(line, "case", 4) && (!line[4] || line[4] == ' ' || line[4] == '\t');
-}
-
-struct testcase *parse_file(const char *path)
+/* Its cases; `path` names them. */
+struct testcase *parse_stream(FILE *from, const char *path)
 {
 	struct testcase *first = NULL, **end = &first;
 	struct parser parser = {0};
-	FILE *from = fopen(path, "r");
 	char *buffer = NULL, *line;
 	size_t size = 0;
 
-	if (!from) {
-		first = new_case(path, 0, path);
-		case_error(first, 0, strdup(strerror(errno)));
-		return first;
-	}
 	for (int number = 1; getline(&buffer, &size, from) >= 0; number++) {
 		line = strip(buffer);
 		if (!*line)
@@ -434,6 +454,7 @@ struct testcase *parse_file(const char *path)
 		if (is_case(line) || !parser.test) {
 			parser = (struct parser){0};
 			parser.test = new_case(path, number, is_case(line) ? line + 4 : path);
+			element("case", parser.test->title, "");
 			*end = parser.test;
 			end = &parser.test->next;
 			if (!is_case(line))
@@ -443,6 +464,46 @@ struct testcase *parse_file(const char *path)
 		}
 	}
 	free(buffer);
+	return first;
+}
+
+struct testcase *parse_file(const char *path)
+{
+	FILE *from = fopen(path, "r");
+	struct testcase *first;
+
+	if (!from) {
+		first = new_case(path, 0, path);
+		case_error(first, 0, strdup(strerror(errno)));
+		return first;
+	}
+	first = parse_stream(from, path);
 	fclose(from);
 	return first;
+}
+
+/* What the tables know. `statement expect` shows by its kinds. */
+void parse_list(void)
+{
+	char name[16];
+
+	for (unsigned int i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		element_of("statement", verbs[i].name);
+	for (unsigned int i = 0; i < sizeof(what) / sizeof(what[0]); i++)
+		element_of("expect", what[i].name);
+	for (unsigned int i = 0; i < OUTLETS; i++) {
+		element_of("expect", outlet_names[i]);
+		snprintf(name, sizeof(name), "%s*", outlet_names[i]);
+		element_of("expect", name);
+		element_of("none", outlet_names[i]);
+	}
+	for (int i = COLO_REASON_PAYLOAD; i < COLO_REASON_OPERATOR; i++)
+		element_of("reason", reason_names[i]);
+	element_of("reason", "any");
+	element_of("I", "isn");
+	element_of("I", "tsval");
+	element_of("commit", "unread");
+	element_of("set", "offloads");
+	settings_list();
+	spec_list();
 }

@@ -39,6 +39,7 @@ static pid_t child;
 static unsigned int requests;
 static bool ready;
 static bool rewriter;
+bool qemu_pipelined;
 
 static bool option_known(const struct statement *st)
 {
@@ -228,9 +229,11 @@ static int stream_put(struct stream *stream, const void *bytes, unsigned int len
 	uint64_t until = now_ns() + 2000 * NSEC_PER_MSEC;
 	int left = 1;
 
-	if (send(stream->fd, &length, 4, MSG_NOSIGNAL) != 4 ||
+	if (send(stream->fd, &length, 4, MSG_NOSIGNAL | MSG_MORE) != 4 ||
 	    send(stream->fd, bytes, len, MSG_NOSIGNAL) != (ssize_t)len)
 		return errno ? -errno : -EIO;
+	if (qemu_pipelined)
+		return 0;
 	while (!ioctl(stream->fd, SIOCOUTQ, &left) && left) {
 		if (now_ns() > until)
 			return -ETIMEDOUT;

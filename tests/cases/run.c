@@ -197,10 +197,12 @@ static int usage(void)
 {
 	fprintf(stderr,
 		"usage: tests/cases/run [-v] [--against colo-bpf|qemu] FILE...\n"
+		"       tests/cases/run --elements [FILE...]\n"
 		"       tests/cases/run [-v] [--seed N] [--spoil WHAT] --pcap FILE...\n"
 		"  -v         print every statement and frame\n"
 		"  --against  what runs the cases (colo-bpf)\n"
 		"  --pcap     the files are captures, replayed as the guest's output\n"
+		"  --elements what the cases are made of, or can be (no FILE)\n"
 		"  --seed     of cuts, orders and flips (1)\n"
 		"  --spoil    for selftests, must fail: byte, lose, double, expect, flip\n");
 	return 2;
@@ -251,6 +253,16 @@ static int run_files(struct proxy *proxy, char **files)
 	return totals.failed || !count;
 }
 
+/* Of the files, or of the language. */
+static int list_elements(char **files)
+{
+	if (!*files)
+		parse_list();
+	for (; *files; files++)
+		parse_file(*files);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -260,6 +272,7 @@ int main(int argc, char **argv)
 		{"spoil", required_argument, NULL, 'S'},
 		{"verbose", no_argument, NULL, 'v'},
 		{"help", no_argument, NULL, 'h'},
+		{"elements", no_argument, NULL, 'e'},
 		{0},
 	};
 	struct replay_options captures = {.seed = 1};
@@ -270,6 +283,8 @@ int main(int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "vh", options, NULL)) != -1) {
 		if (option == 'v')
 			verbose = true;
+		else if (option == 'e')
+			elements = true;
 		else if (option == 'a')
 			proxy = find_proxy(optarg);
 		else if (option == 'p')
@@ -283,6 +298,8 @@ int main(int argc, char **argv)
 		if (!proxy)
 			return usage();
 	}
+	if (elements)
+		return list_elements(argv + optind);
 	if (optind == argc || (pcap && proxy != &colo_proxy))
 		return usage();
 	log_max_level = verbose ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;

@@ -104,13 +104,23 @@ static struct syn *find_syn(const struct flow *flow, bool from_client)
 	return syn;
 }
 
-static void note_syn(bool from_client, const struct spec *spec)
+/* By its bytes: a SYN may have been written as a raw frame. */
+static void note_syn(bool from_client, const struct view *v)
 {
 	struct syn *syn = calloc(1, sizeof(*syn));
+	struct spec *spec = &syn->spec;
 
-	syn->flow = from_client ? flow_back(&spec->flow) : spec->flow;
+	syn->flow = from_client ? flow_back(&v->flow) : v->flow;
 	syn->from_client = from_client;
-	syn->spec = *spec;
+	spec->kind = KIND_TCP;
+	spec->flow = v->flow;
+	spec->seq = v->seq;
+	spec->flags = v->flags;
+	spec->opt_len = v->opt_len;
+	if (v->opt_len)
+		memcpy(spec->opt, v->opt, v->opt_len);
+	spec->vlans = v->vlans;
+	memcpy(spec->vlan, v->vlan, sizeof(spec->vlan));
 	syn->next = syns; /* the latest is found first */
 	syns = syn;
 }
@@ -160,9 +170,8 @@ void sent_note(enum verb verb, const struct spec *spec, const struct frame *fram
 	decode_frame(frame, &v);
 	if (v.kind != KIND_TCP || !v.has_l4 || verb == VERB_S)
 		return;
-	if (spec->kind == KIND_TCP && v.flags & TCP_SYN &&
-	    (verb == VERB_G || !(v.flags & TCP_ACK)))
-		note_syn(verb == VERB_C, spec);
+	if (v.flags & TCP_SYN && (verb == VERB_G || !(v.flags & TCP_ACK)))
+		note_syn(verb == VERB_C, &v);
 	if (verb == VERB_C)
 		return;
 	stream = find_stream(&v.flow, true);
@@ -238,8 +247,11 @@ static uint32_t tsval_of(const struct spec *spec)
 {
 	const uint8_t *opt = spec->opt;
 
-	for (unsigned int i = 0; i < spec->opt_len; i += opt[i] == 1 ? 1 : opt[i + 1]) {
-		if (opt[i] == 8)
+	unsigned int size;
+
+	for (unsigned int i = 0; i < spec->opt_len && opt[i]; i += size) {
+		size = opt[i] == 1 ? 1 : i + 1 < spec->opt_len && opt[i + 1] ? opt[i + 1] : 40;
+		if (opt[i] == 8 && i + 10 <= spec->opt_len)
 			return (uint32_t)opt[i + 2] << 24 | opt[i + 3] << 16 | opt[i + 4] << 8 |
 			       opt[i + 5];
 	}

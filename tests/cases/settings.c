@@ -48,27 +48,35 @@ static int set_policy(const struct statement *st, __u32 *policy)
 	return -1;
 }
 
+static const struct {
+	const char *name;
+	size_t offset;
+} parts[] = {
+	{"passthrough.protocol", offsetof(struct passthrough_text, protocol)},
+	{"passthrough.guest", offsetof(struct passthrough_text, guest)},
+	{"passthrough.guest_port", offsetof(struct passthrough_text, guest_port)},
+	{"passthrough.client", offsetof(struct passthrough_text, client)},
+	{"passthrough.client_port", offsetof(struct passthrough_text, client_port)},
+};
+
 /* set passthrough.WHAT VALUE: of one rule, as on the command line */
 static int set_passthrough(const struct statement *st, struct passthrough_text *rule)
 {
-	const struct {
-		const char *name;
-		const char **value;
-	} parts[] = {
-		{"passthrough.protocol", &rule->protocol},
-		{"passthrough.guest", &rule->guest},
-		{"passthrough.guest_port", &rule->guest_port},
-		{"passthrough.client", &rule->client},
-		{"passthrough.client_port", &rule->client_port},
-	};
-
-	for (unsigned int i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+	for (unsigned int i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		if (strcmp(parts[i].name, st->key))
 			continue;
-		*parts[i].value = st->value;
+		*(const char **)((char *)rule + parts[i].offset) = st->value;
 		return 0;
 	}
 	return 1;
+}
+
+/* An option of `attach` has dashes where the map has underscores. */
+static bool same_name(const char *name, const char *key)
+{
+	for (; *name && (*name == *key || (*name == '_' && *key == '-')); name++)
+		key++;
+	return *name == *key;
 }
 
 static int set_config(const struct statement *st, struct colo_config *config, bool sizes)
@@ -76,7 +84,7 @@ static int set_config(const struct statement *st, struct colo_config *config, bo
 	uint64_t number;
 
 	for (unsigned int i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-		if (strcmp(options[i].name, st->key))
+		if (!same_name(options[i].name, st->key))
 			continue;
 		if (text_number(st->value, UINT32_MAX, &number))
 			return -1;
@@ -108,4 +116,18 @@ int set_options(struct run *run, struct colo_config *config, bool sizes, __u32 *
 		}
 	}
 	return 0;
+}
+
+void settings_list(void)
+{
+	char name[48];
+
+	for (unsigned int i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		element_of("set", options[i].name);
+	for (unsigned int i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		element_of("set", parts[i].name);
+	for (unsigned int c = 0; c < COLO_CLASS_MAX; c++) {
+		snprintf(name, sizeof(name), "policy.%s", class_names[c]);
+		element_of("set", name);
+	}
 }

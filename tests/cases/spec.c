@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* FRAME and PATTERN: one table of their options, and what belongs to which. */
+#include <ctype.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 #define OF_L3   (OF_TCP | OF_UDP | OF_ICMP | OF_IP)
 #define OF_ALL  (OF_L3 | OF_ARP | OF_RAW)
 /* A pattern that names no protocol may ask for what every IP packet has. */
-#define OF_OPEN (1 << KIND_OPEN)
+#define OF_OPEN (1 << KIND_OPEN | 1 << KIND_ANY)
 
 static const struct {
 	const char *name;
@@ -33,6 +34,8 @@ const struct spec_ext spec_exts[] = {
 	{"frag", IPPROTO_FRAGMENT},
 	{NULL, 0},
 };
+
+static const char flag_letters[] = "FSRPAUEC";
 
 static int option_number(const char *value, uint64_t max, uint64_t *number)
 {
@@ -67,15 +70,15 @@ static int set_ack(struct spec *spec, const char *value)
 
 static int set_flags(struct spec *spec, const char *value)
 {
-	static const char letters[] = "FSRPAU";
-
 	spec->flags = 0;
 	for (; *value; value++) {
-		const char *letter = strchr(letters, *value);
+		const char *letter = strchr(flag_letters, toupper((unsigned char)*value));
+		char name[2] = {*value};
 
 		if (!letter)
 			return -1;
-		spec->flags |= 1 << (letter - letters);
+		spec->flags |= 1 << (letter - flag_letters);
+		element("flag", name, name);
 	}
 	return 0;
 }
@@ -142,8 +145,10 @@ static int set_frag(struct spec *spec, const char *value)
 	uint64_t number;
 	int err = 0;
 
-	if (more)
+	if (more) {
 		*more++ = 0;
+		element("frag", "more", value);
+	}
 	if (option_number(copy, 65528, &number) || number % 8 || (more && strcmp(more, "more")))
 		err = -1;
 	spec->frag_off = number;
@@ -157,7 +162,7 @@ static int set_ext(struct spec *spec, const char *value)
 	char *copy = strdup(value), *rest = copy, *name;
 	int err = 0;
 
-	while (!err && (name = strsep(&rest, ","))) {
+	while (!err && (name = strsep(&rest, ",/+"))) {
 		const struct spec_ext *ext = spec_exts;
 
 		while (ext->name && strcmp(ext->name, name))
@@ -165,7 +170,7 @@ static int set_ext(struct spec *spec, const char *value)
 		if (!ext->name || spec->exts == EXTS_MAX - 1)
 			err = -1;
 		else
-			spec->ext[spec->exts++] = ext->number;
+			spec->ext[spec->exts++] = ext->number, element("ext", name, name);
 	}
 	free(copy);
 	return err;
@@ -237,7 +242,7 @@ static int two_numbers(const char *text, char between, uint32_t *a, uint32_t *b)
 
 static int sack_option(const char *value, uint8_t *to, unsigned int *len)
 {
-	char *copy = strdup(value), *rest = copy, *block;
+	char *copy = strdup(value ? value : ""), *rest = copy, *block;
 	unsigned int at = 2;
 	uint32_t a, b;
 	int err = 0;
@@ -256,36 +261,82 @@ static int sack_option(const char *value, uint8_t *to, unsigned int *len)
 	return err;
 }
 
-static int one_option(const char *name, const char *value, uint8_t *to, unsigned int *len)
+/* Options that have no name here, byte by byte. */
+static int hex_option(const char *value, uint8_t *to, unsigned int *len)
+{
+	uint8_t *bytes;
+
+	if (!value || text_hex(value, &bytes, len))
+		return -1;
+	if (*len <= 40)
+		memcpy(to, bytes, *len);
+	free(bytes);
+	return *len && *len <= 40 ? 0 : -1;
+}
+
+static int nop_option(const char *value, uint8_t *to, unsigned int *len)
+{
+	to[0] = 1;
+	*len = 1;
+	return value ? -1 : 0;
+}
+
+static int sackok_option(const char *value, uint8_t *to, unsigned int *len)
+{
+	memcpy(to, "\x04\x02", *len = 2);
+	return value ? -1 : 0;
+}
+
+static int mss_option(const char *value, uint8_t *to, unsigned int *len)
 {
 	uint64_t number;
+
+	if (!value || text_number(value, 65535, &number))
+		return -1;
+	memcpy(to, (uint8_t[]){2, 4, number >> 8, number}, *len = 4);
+	return 0;
+}
+
+static int ws_option(const char *value, uint8_t *to, unsigned int *len)
+{
+	uint64_t number;
+
+	if (!value || text_number(value, 255, &number))
+		return -1;
+	memcpy(to, (uint8_t[]){3, 3, number}, *len = 3);
+	return 0;
+}
+
+static int ts_option(const char *value, uint8_t *to, unsigned int *len)
+{
 	uint32_t a, b;
 
-	if (!strcmp(name, "nop") && !value) {
-		to[0] = 1;
-		*len = 1;
-	} else if (!strcmp(name, "sackok") && !value) {
-		memcpy(to, "\x04\x02", *len = 2);
-	} else if (!strcmp(name, "mss") && value) {
-		if (text_number(value, 65535, &number))
-			return -1;
-		memcpy(to, (uint8_t[]){2, 4, number >> 8, number}, *len = 4);
-	} else if (!strcmp(name, "ws") && value) {
-		if (text_number(value, 255, &number))
-			return -1;
-		memcpy(to, (uint8_t[]){3, 3, number}, *len = 3);
-	} else if (!strcmp(name, "ts") && value) {
-		if (two_numbers(value, ',', &a, &b))
-			return -1;
-		memcpy(to, "\x08\x0a", 2);
-		*len = 2 + put32(to + 2, a);
-		*len += put32(to + *len, b);
-	} else if (!strcmp(name, "sack") && value) {
-		return sack_option(value, to, len);
-	} else {
+	if (!value || two_numbers(value, ',', &a, &b))
 		return -1;
-	}
+	memcpy(to, "\x08\x0a", 2);
+	*len = 2 + put32(to + 2, a);
+	*len += put32(to + *len, b);
 	return 0;
+}
+
+static const struct tcp_option {
+	const char *name;
+	int (*put)(const char *value, uint8_t *to, unsigned int *len);
+} tcp_options[] = {
+	{"mss", mss_option}, {"ws", ws_option},     {"sackok", sackok_option},
+	{"ts", ts_option},   {"sack", sack_option}, {"nop", nop_option},
+	{"hex", hex_option},
+};
+
+static int one_option(const char *name, const char *value, uint8_t *to, unsigned int *len)
+{
+	for (unsigned int i = 0; i < sizeof(tcp_options) / sizeof(tcp_options[0]); i++) {
+		if (strcmp(tcp_options[i].name, name))
+			continue;
+		element("opt", name, value ? value : "");
+		return tcp_options[i].put(value, to, len);
+	}
+	return -1;
 }
 
 int spec_options(const char *list, uint8_t *opt, unsigned int *opt_len)
@@ -296,6 +347,9 @@ int spec_options(const char *list, uint8_t *opt, unsigned int *opt_len)
 	int err = 0;
 
 	*opt_len = 0;
+	/* `opt=` alone: none */
+	if (!*list)
+		rest = NULL;
 	while (!err && (item = strsep(&rest, "/"))) {
 		char *value = strchr(item, ':');
 
@@ -329,6 +383,9 @@ static int parse_option(struct text *text, char *word, struct spec *spec, bool p
 			return text_fail(text, "%s= is written twice", word);
 		if (option->set(spec, value))
 			return text_fail(text, "%s=%s: not a value of it", word, value);
+		element(pattern ? "pattern" : "frame", word, value);
+		if (option->field == FIELD_CSUM)
+			element("csum", value, value);
 		if (pattern && spec->csum == CSUM_BAD)
 			return text_fail(text, "csum=bad is for input only");
 		spec->set |= option->field;
@@ -339,11 +396,15 @@ static int parse_option(struct text *text, char *word, struct spec *spec, bool p
 
 static int parse_arp(struct text *text, struct spec *spec, bool pattern)
 {
+	const char *before = text->at;
 	char *op = text_word(text), *from = NULL, *to = NULL;
 	int err = 0;
 
-	if (!op && pattern)
+	if (pattern && (!op || strchr(op, '='))) {
+		text->at = before;
+		free(op);
 		return 0;
+	}
 	if (op && !strcmp(op, "request"))
 		spec->op = 1;
 	else if (op && !strcmp(op, "reply"))
@@ -351,8 +412,17 @@ static int parse_arp(struct text *text, struct spec *spec, bool pattern)
 	else
 		err = text_fail(text, "arp: request or reply");
 	spec->set |= FIELD_OP;
+	element("arp", op, op);
+	before = text->at;
 	from = err ? NULL : text_word(text);
 	to = from ? text_word(text) : NULL;
+	/* A pattern may stop behind the operation. */
+	if (pattern && from && strchr(from, '=')) {
+		text->at = before;
+		free(from);
+		free(to);
+		from = to = NULL;
+	}
 	if (!err &&
 	    (!to ? !pattern || from :
 		   text_address(from, &spec->flow.src) || text_address(to, &spec->flow.dst) ||
@@ -367,6 +437,28 @@ static int parse_arp(struct text *text, struct spec *spec, bool pattern)
 	return err;
 }
 
+/* A whole frame in hex, in one word or in several. */
+static int parse_raw(struct text *text, const char *word, struct spec *spec)
+{
+	char *all = strdup(word ? word : ""), *more, *both;
+	const char *before = text->at;
+	int err;
+
+	while ((more = text_word(text)) && !strchr(more, '=')) {
+		if (asprintf(&both, "%s%s", all, more) < 0)
+			both = strdup("");
+		free(all);
+		free(more);
+		all = both;
+		before = text->at;
+	}
+	free(more);
+	text->at = before;
+	err = text_hex(all, &spec->data, &spec->data_len) || spec->data_len < 14;
+	free(all);
+	return err ? text_fail(text, "raw: a whole frame in hex, 14 bytes or more") : 0;
+}
+
 /* The word behind the protocol's name, which is a flow (or raw's bytes). */
 static int parse_flow(struct text *text, struct spec *spec, bool pattern)
 {
@@ -376,10 +468,9 @@ static int parse_flow(struct text *text, struct spec *spec, bool pattern)
 	int err = 0;
 
 	if (spec->kind == KIND_RAW) {
-		if (!word || text_hex(word, &spec->data, &spec->data_len) ||
-		    spec->data_len < 14)
-			err = text_fail(text, "raw: a whole frame in hex");
+		err = parse_raw(text, word, spec);
 	} else if (word && strchr(word, '>')) {
+		element(pattern ? "pattern" : "frame", "FLOW", word);
 		if (text_flow(word, ports, &spec->flow))
 			err = text_fail(text, "%s: not %s", word,
 					ports ? "ADDR:PORT>ADDR:PORT" : "ADDR>ADDR");
@@ -417,6 +508,7 @@ static int parse_kind(struct text *text, const char *word, struct spec *spec, bo
 		if (strcmp(kinds[i].name, word))
 			continue;
 		spec->kind = kinds[i].kind;
+		element(pattern ? "pattern" : "frame", word, "");
 		if (spec->kind == KIND_ANY)
 			return pattern ? 0 : text_fail(text, "any is a pattern, not a frame");
 		if (spec->kind == KIND_ARP)
@@ -446,4 +538,42 @@ int spec_parse(struct text *text, bool pattern, struct spec *spec)
 	if (!err && !named && (!pattern || !spec->set))
 		err = text_fail(text, pattern ? "a pattern is missing" : "a frame is missing");
 	return err ? err : check_spec(text, spec, pattern);
+}
+
+/* ---- for `--elements`: all that the tables above know -------------------- */
+
+static void list_option(const struct option *option)
+{
+	element_of("frame", option->name);
+	element_of("pattern", option->name);
+	if (option->field != FIELD_CSUM)
+		return;
+	element_of("csum", "bad");
+	element_of("csum", "0");
+}
+
+void spec_list(void)
+{
+	static const char *const rest[][2] = {
+		{"arp", "request"}, {"arp", "reply"}, {"frag", "more"}, {"data", "A:N"},
+		{"data", "A[i:j]"}, {"data", "hex"},  {"data", "+"},
+	};
+
+	for (unsigned int i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		if (kinds[i].kind != KIND_ANY)
+			element_of("frame", kinds[i].name);
+		element_of("pattern", kinds[i].name);
+	}
+	for (unsigned int i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		list_option(&options[i]);
+	for (unsigned int i = 0; i < sizeof(rest) / sizeof(rest[0]); i++)
+		element_of(rest[i][0], rest[i][1]);
+	element_of("frame", "FLOW");
+	element_of("pattern", "FLOW");
+	for (unsigned int i = 0; i < sizeof(tcp_options) / sizeof(tcp_options[0]); i++)
+		element_of("opt", tcp_options[i].name);
+	for (const struct spec_ext *ext = spec_exts; ext->name; ext++)
+		element_of("ext", ext->name);
+	for (const char *letter = flag_letters; *letter; letter++)
+		element_of("flag", (char[]){*letter, 0});
 }

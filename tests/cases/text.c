@@ -147,6 +147,7 @@ static int add_piece(const char *piece, uint8_t *to, unsigned int *len)
 			return -1;
 		if (*len + hex_len <= FRAME_MAX)
 			memcpy(to + *len, hex, hex_len);
+		element("data", "hex", piece);
 		*len += hex_len;
 		free(hex);
 		return *len <= FRAME_MAX ? 0 : -1;
@@ -164,6 +165,7 @@ static int add_piece(const char *piece, uint8_t *to, unsigned int *len)
 	if (until < from || *len + (until - from) > FRAME_MAX)
 		return -1;
 	remember_name(piece, name);
+	element("data", piece[name] == ':' ? "A:N" : "A[i:j]", piece);
 	for (; from < until; from++)
 		to[(*len)++] = text_pattern(piece, name, from);
 	return 0;
@@ -178,6 +180,11 @@ int text_bytes(const char *word, uint8_t **bytes, unsigned int *len)
 
 	*bytes = malloc(FRAME_MAX);
 	*len = 0;
+	if (strchr(word, '+'))
+		element("data", "+", word);
+	/* `data=` alone: no bytes */
+	if (!*word)
+		rest = NULL;
 	while (!err && (piece = strsep(&rest, "+")))
 		err = add_piece(piece, *bytes, len);
 	free(copy);
@@ -209,6 +216,10 @@ static int end_point(char *word, bool ports, struct address *address, uint16_t *
 	uint64_t number;
 
 	*port = 0;
+	if (!ports && *word == '[' && word[strlen(word) - 1] == ']') {
+		word[strlen(word) - 1] = 0;
+		return text_address(word + 1, address) || address->family != AF_INET6 ? -1 : 0;
+	}
 	if (!ports)
 		return text_address(word, address);
 	if (!colon || text_number(colon + 1, 65535, &number))
