@@ -169,6 +169,7 @@ static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
 	__u32 p1 = p->end - !!(p->flags & COLO_FR_FIN);
 	__u32 s1 = s->end - !!(s->flags & COLO_FR_FIN);
 	__u32 end = seq_lt(p1, s1) ? p1 : s1;
+	const struct colo_flow *f = m->flow;
 	int p_syn = seq_lt(pos, p0), s_syn = seq_lt(pos, s0);
 	int p_fin = pos == p1 && p1 != p->end;
 	int s_fin = pos == s1 && s1 != s->end;
@@ -190,6 +191,10 @@ static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
 		match_failed(m, COLO_REASON_FLAGS, pos);
 		return pos;
 	}
+	/* what is vouched for behind is not compared again */
+	if (f->flags & COLO_F_VOUCHED && seq_lt(pos, f->vouch_start) &&
+	    seq_lt(f->vouch_start, end))
+		end = f->vouch_start;
 	if (pool_differ(p->data_off + (pos - p0), s->data_off + (pos - s0), end - pos)) {
 		pos += match_equal(p->data_off + (pos - p0), s->data_off + (pos - s0),
 				   end - pos);
@@ -366,6 +371,20 @@ static __always_inline int stream_is_fresh(const struct colo_flow *f)
 	return !(f->flags & (COLO_F_ISN | COLO_F_VOUCHED | COLO_F_P_SEEN | COLO_F_P_ACK));
 }
 
+/* What is held waits for the commit, in the order in which it came. */
+static long old_life_step(__u32 step __unused, void *arg)
+{
+	struct colo_flow **f = arg;
+	struct colo_queue *q = older_queue(&(*f)->p_ackwait, &(*f)->p_held);
+	__u32 idx = q->head;
+
+	if (idx == COLO_NONE)
+		return 1;
+	queue_remove(q, idx);
+	queue_append(&(*f)->p_commit, idx);
+	return 0;
+}
+
 /*
  * A new life of the flow: what is held of the old one only a commit releases.
  * S's frames stay if they cannot be of that.
@@ -375,8 +394,7 @@ static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 	__u32 keep = COLO_F_PENDING | COLO_F_WATCH;
 	int fresh = stream_is_fresh(f);
 
-	queue_join(&f->p_commit, &f->p_ackwait);
-	queue_join(&f->p_commit, &f->p_held);
+	bpf_loop(WALK_MAX, old_life_step, &f, 0);
 	if (f->flags & COLO_F_S_ISN && f->s_isn == isn) {
 		f->s_ack = f->s_next_ack;
 		f->flags &= ~COLO_F_S_ACK;
