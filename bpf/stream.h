@@ -105,6 +105,11 @@ static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 			return match_failed(m, COLO_REASON_PAYLOAD, p->seq);
 		p->flags |= COLO_FR_MATCHED;
 		s->flags |= COLO_FR_MATCHED;
+		if (!s->data_len) {
+			m->flow->rst_seq = s->seq;
+			m->flow->rst_ack = s->ack;
+			m->flow->flags |= COLO_F_BOTH_RST;
+		}
 		m->p = p->next;
 		match_remove_s(m, s);
 		return 0;
@@ -292,13 +297,29 @@ static long match_step(__u32 step __unused, void *arg)
 	return m->reason != 0;
 }
 
+/*
+ * S repeats the RST that both have sent, or the link has doubled it: it waits
+ * for nothing. Should P repeat its own, it has been shown.
+ */
+static __always_inline int match_rst_again(struct colo_flow *f, const struct colo_frame *s)
+{
+	struct colo_frame *p = frame_at(f->p_held.tail);
+
+	if (!(f->flags & COLO_F_BOTH_RST) || s->seq != f->rst_seq || s->ack != f->rst_ack ||
+	    s->data_len || (p && p->flags & COLO_FR_RST && !(p->flags & COLO_FR_MATCHED)))
+		return 0;
+	f->flags |= COLO_F_S_RST;
+	return 1;
+}
+
 /* S's frames at the head that have nothing left to vouch for. */
 static long match_clean_step(__u32 step __unused, void *arg)
 {
 	struct match *m = arg;
 	struct colo_frame *s = frame_at(m->flow->s_wait.head);
 
-	if (!s || s->flags & COLO_FR_RST || !vouched_for(m->flow, s->seq, s->end))
+	if (!s || !(s->flags & COLO_FR_RST ? match_rst_again(m->flow, s) :
+					     vouched_for(m->flow, s->seq, s->end)))
 		return 1;
 	m->s = m->flow->s_wait.head;
 	match_remove_s(m, s);
@@ -358,7 +379,8 @@ static __always_inline void stream_commit(struct colo_flow *f)
 		vouch_bound(f);
 	}
 	/* S is P's copy: what S's life before has acked counts no more */
-	f->flags &= ~(COLO_F_S_ACK | COLO_F_S_OLD | COLO_F_S_ISN | COLO_F_S_NEXT_ACK);
+	f->flags &= ~(COLO_F_S_ACK | COLO_F_S_OLD | COLO_F_S_ISN | COLO_F_S_NEXT_ACK |
+		      COLO_F_BOTH_RST | COLO_F_S_RST);
 	if (f->flags & COLO_F_P_ACK) {
 		f->s_ack = f->p_ack;
 		f->flags |= COLO_F_S_ACK;
@@ -423,7 +445,7 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 		return;
 	if (!stream_is_fresh(f) || f->flags & COLO_F_S_ISN)
 		drop_waiting(&f->s_wait, END_DISCARDED);
-	f->flags &= ~COLO_F_S_NEXT_ACK;
+	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_BOTH_RST | COLO_F_S_RST);
 	f->flags |= COLO_F_S_ISN;
 	f->s_isn = isn;
 }
@@ -435,6 +457,53 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 static __always_inline int stream_s_old(const struct colo_flow *f, __u32 flags)
 {
 	return f->flags & COLO_F_S_OLD && !(flags & (COLO_FR_SYN | COLO_FR_RST));
+}
+
+struct old_rst {
+	__u32 at;
+	__u32 seq;
+	__u32 ack;
+};
+
+static long old_rst_step(__u32 step __unused, void *arg)
+{
+	struct old_rst *o = arg;
+	struct colo_frame *fr = frame_at(o->at);
+
+	if (!fr || (fr->flags & COLO_FR_RST && fr->seq == o->seq && fr->ack == o->ack &&
+		    !fr->data_len))
+		return 1;
+	o->at = fr->next;
+	return 0;
+}
+
+/* S's RST answers one that P still holds of the life before: both have ended that. */
+static __always_inline int stream_old_rst(struct release *r, const struct packet *p)
+{
+	struct colo_flow *f = r->flow;
+	struct old_rst o = {.at = f->p_commit.head, .seq = p->seq, .ack = p->ack};
+	struct colo_frame *fr;
+
+	if (!(f->flags & COLO_F_S_OLD) || !(p->flags & COLO_FR_RST) || p->data_len ||
+	    !f->p_commit.count)
+		return 0;
+	bpf_loop(WALK_MAX, old_rst_step, &o, 0);
+	fr = frame_at(o.at);
+	if (!fr)
+		return 0;
+	COUNT(s_matched);
+	if (!release_units(r, o.at, fr, fr->seq, fr->end))
+		release_end(r, &f->p_commit, o.at);
+	return 1;
+}
+
+/* P repeats an RST that S has shown as often. */
+static __always_inline int stream_rst_again(struct colo_flow *f, const struct packet *p)
+{
+	if (!(f->flags & COLO_F_S_RST) || p->seq != f->rst_seq || p->data_len)
+		return 0;
+	f->flags &= ~COLO_F_S_RST;
+	return 1;
 }
 
 /* P has sent the units [seq, end). */

@@ -277,7 +277,7 @@ static void say_sent(struct run *run, uint64_t now)
 	rig->said_ns = now;
 	if (sent.epoch != run->epoch)
 		return;
-	link_counts_frame(bytes, &sent, 0);
+	link_counts_frame(bytes, &sent, 0, COLO_REASON_NONE);
 	frame = frame_new(bytes, sizeof(bytes));
 	wire_put(&rig->other, false, frame, -1);
 	frame_free(frame);
