@@ -113,6 +113,56 @@ static __always_inline int out_translate(struct __sk_buff *ctx, struct scratch *
 	return hdr_replace(ctx);
 }
 
+static __always_inline int in_translate(struct __sk_buff *ctx, struct scratch *s,
+					struct colo_rewrite *f)
+{
+	struct packet *p = &s->pkt;
+
+	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
+	rewrite_in(s, f, p->l4_off, p->hdr_len, p->flags);
+	return hdr_replace(ctx);
+}
+
+/*
+ * TCP in fragments: the numbers are in the first, the others pass. Of a life
+ * whose offset is not known yet a client's cannot wait, the client repeats it.
+ */
+static __always_inline enum verdict fragment(struct __sk_buff *ctx, struct scratch *s,
+					     struct colo_session *ses, enum parse_direction dir)
+{
+	struct packet *p = &s->pkt;
+	enum verdict v = PASS;
+	struct colo_rewrite *f;
+
+	if (p->seq & FRAGMENT_OFFSET(p))
+		return PASS;
+	p->key.fragment = 0;
+	if (parse_tcp(p, p->data_len, dir) != PARSE_OK)
+		return PASS;
+	f = rewrite_find(&p->key);
+	if (!f)
+		return PASS;
+	rewrite_reset(f, ses->epoch);
+	if (dir == FROM_GUEST) {
+		if (f->flags & (COLO_RW_OFFSET | COLO_RW_ECHO))
+			v = out_translate(ctx, s, f, 1) ? WAITS : TRANSLATED;
+	} else if (f->flags & COLO_RW_OFFSET) {
+		if (f->seq_delta || f->ts_delta)
+			v = in_translate(ctx, s, f) ? WAITS : TRANSLATED;
+	} else if (ses->mode == COLO_MODE_SECONDARY &&
+		   f->flags & (COLO_RW_C_ISN | COLO_RW_S_ISN)) {
+		COUNT(rw_in_dropped);
+		v = WAITS;
+	}
+	word_unlock(&f->lock);
+	return v;
+}
+
+static __always_inline int is_fragment(const struct packet *p)
+{
+	return p->key.fragment && p->class == COLO_CLASS_TCP;
+}
+
 /* The packet leaves now: it is a carrier afterwards. */
 static __always_inline void out_send_first(struct __sk_buff *ctx, struct scratch *s,
 					   __u64 epoch, struct colo_config *c)
@@ -178,7 +228,9 @@ static __always_inline int active_out(struct __sk_buff *ctx, struct scratch *s,
 	struct colo_rewrite *f;
 
 	COUNT(active_out);
-	if (is_stream(&s->pkt, parsed)) {
+	if (is_fragment(&s->pkt)) {
+		bad = fragment(ctx, s, ses, FROM_GUEST) == WAITS;
+	} else if (is_stream(&s->pkt, parsed)) {
 		f = rewrite_find(&s->pkt.key);
 		if (f) {
 			rewrite_reset(f, ses->epoch);
@@ -225,16 +277,6 @@ int guest_out(struct __sk_buff *ctx)
 	}
 }
 
-static __always_inline int in_translate(struct __sk_buff *ctx, struct scratch *s,
-					struct colo_rewrite *f)
-{
-	struct packet *p = &s->pkt;
-
-	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
-	rewrite_in(s, f, p->l4_off, p->hdr_len, p->flags);
-	return hdr_replace(ctx);
-}
-
 static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scratch *s,
 					      struct colo_rewrite *f)
 {
@@ -265,37 +307,6 @@ static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scra
 	return PASS; /* older than the epoch: offset 0 */
 }
 
-/*
- * TCP in fragments: the numbers are in the first. The others pass; of a life
- * whose offset is not known yet the first cannot wait, the client repeats it.
- */
-static __always_inline enum verdict in_fragment(struct __sk_buff *ctx, struct scratch *s,
-						struct colo_session *ses)
-{
-	struct packet *p = &s->pkt;
-	enum verdict v = PASS;
-	struct colo_rewrite *f;
-
-	if (p->seq & FRAGMENT_OFFSET(p))
-		return PASS;
-	p->key.fragment = 0;
-	if (parse_tcp(p, p->data_len, FROM_CLIENT) != PARSE_OK)
-		return PASS;
-	f = rewrite_find(&p->key);
-	if (!f)
-		return PASS;
-	rewrite_reset(f, ses->epoch);
-	if (f->flags & COLO_RW_OFFSET) {
-		if (f->seq_delta || f->ts_delta)
-			v = in_translate(ctx, s, f) ? WAITS : TRANSLATED;
-	} else if (f->flags & (COLO_RW_C_ISN | COLO_RW_S_ISN)) {
-		COUNT(rw_in_dropped);
-		v = WAITS;
-	}
-	word_unlock(&f->lock);
-	return v;
-}
-
 /* The segment's header as the guest gets it is in scratch.out. */
 static __always_inline __u32 in_keep(struct __sk_buff *ctx, struct scratch *s,
 				     struct colo_rewrite *f)
@@ -324,8 +335,8 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 	link_count(&link_received, epoch, link_tcp_bytes(&s->pkt, parsed));
 	input_keep(ctx, epoch, link_tcp_bytes(&s->pkt, parsed));
 	v = quoting(ctx, &s->pkt, parsed, FROM_CLIENT);
-	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
-		v = in_fragment(ctx, s, ses);
+	if (is_fragment(&s->pkt)) {
+		v = fragment(ctx, s, ses, FROM_CLIENT);
 	} else if (is_stream(&s->pkt, parsed)) {
 		f = rewrite_get(s, ses->epoch);
 		if (!f) {
@@ -441,7 +452,9 @@ static __always_inline int active_in(struct __sk_buff *ctx, struct scratch *s,
 	struct colo_rewrite *f;
 
 	COUNT(active_in);
-	if (is_stream(p, parsed)) {
+	if (is_fragment(p)) {
+		bad = fragment(ctx, s, ses, FROM_CLIENT) == WAITS;
+	} else if (is_stream(p, parsed)) {
 		f = rewrite_find(&p->key);
 		if (f) {
 			rewrite_reset(f, ses->epoch);
