@@ -449,14 +449,18 @@ static bool take_frames(struct run *run)
 	return any;
 }
 
-/* What the daemon does when it wakes up. */
-static bool run_daemon(struct run *run)
+/*
+ * What the daemon does when it wakes up; its timers have their turn only where
+ * a case lets time pass: frames that follow each other come at once, however
+ * busy the machine is.
+ */
+static bool run_daemon(struct run *run, bool timers)
 {
 	int events = ring_buffer__consume(rig->ring);
 	uint64_t now = now_ns();
 	__u64 next = 0;
 
-	if (now >= rig->tick_ns) {
+	if (timers && now >= rig->tick_ns) {
 		int err = release_tick(&rig->dp, now, &next);
 
 		rig->tick_ns = next;
@@ -482,7 +486,7 @@ static void colo_poll(struct run *run, uint64_t until_ns)
 	uint64_t now;
 
 	/* The events are the programs' own: the ring is not always rung. */
-	if (run_daemon(run) | take_frames(run))
+	if (run_daemon(run, until_ns) | take_frames(run) || !until_ns)
 		return;
 	now = now_ns();
 	say_sent(run, now);
@@ -492,7 +496,7 @@ static void colo_poll(struct run *run, uint64_t until_ns)
 		return;
 	wait.tv_nsec = until_ns - now < NSEC_PER_MSEC ? until_ns - now : NSEC_PER_MSEC;
 	ppoll(fds, 4, &wait, NULL);
-	run_daemon(run);
+	run_daemon(run, true);
 	take_frames(run);
 }
 
