@@ -508,7 +508,7 @@ enum colo_control_op {
 	COLO_CONTROL_TIMEOUT,  /* look at reorder_ms and compare_timeout_ms */
 	COLO_CONTROL_RECLAIM,  /* delete the flow if closed or idle for its time */
 	COLO_CONTROL_REQUEST,  /* ask for a checkpoint; the reason is in `reason`, no flow */
-	COLO_CONTROL_REPLAY,   /* secondary: the input behind `read` to the guest; forget all */
+	COLO_CONTROL_REPLAY, /* secondary: the input behind `read` to the guest; forget the rest */
 };
 
 #define COLO_CONTROL_AGAIN (1 << 16)

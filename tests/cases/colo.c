@@ -503,7 +503,7 @@ static void colo_poll(struct run *run, uint64_t until_ns)
 static int colo_commit(struct run *run, unsigned int unread)
 {
 	uint64_t closed = run->epoch;
-	struct colo_link_count read = {.epoch = closed};
+	struct colo_link_count read = {0};
 
 	colo_poll(run, 0);
 	/* how far the primary had read */
