@@ -153,6 +153,13 @@ static __always_inline void rewrite_new_life(struct colo_rewrite *f)
 	f->ts_delta = 0;
 }
 
+/* A life that begins in this epoch, whoever's SYN was seen: it will have an offset. */
+static __always_inline int rewrite_begins(const struct colo_rewrite *f)
+{
+	return f->flags & (COLO_RW_C_ISN | COLO_RW_S_ISN) ||
+	       (f->flags & COLO_RW_P_ISN && !(f->flags & (COLO_RW_P_USED | COLO_RW_OLD)));
+}
+
 /* What an ack of a SYN with data means, of whatever part of them: its ISN + 1. */
 static __always_inline __u32 rewrite_answers(const struct colo_rewrite *f, __u32 ack)
 {

@@ -149,8 +149,7 @@ static __always_inline enum verdict fragment(struct __sk_buff *ctx, struct scrat
 	} else if (f->flags & COLO_RW_OFFSET) {
 		if (f->seq_delta || f->ts_delta)
 			v = in_translate(ctx, s, f) ? WAITS : TRANSLATED;
-	} else if (ses->mode == COLO_MODE_SECONDARY &&
-		   f->flags & (COLO_RW_C_ISN | COLO_RW_S_ISN)) {
+	} else if (ses->mode == COLO_MODE_SECONDARY && rewrite_begins(f)) {
 		COUNT(rw_in_dropped);
 		v = WAITS;
 	}
@@ -296,7 +295,7 @@ static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scra
 			return PASS;
 		return in_translate(ctx, s, f) ? WAITS : TRANSLATED;
 	}
-	if (f->flags & (COLO_RW_C_ISN | COLO_RW_S_ISN)) {
+	if (rewrite_begins(f)) {
 		if (wait_add(ctx, f, &f->c_wait, COLO_FRAME_C))
 			COUNT(rw_in_dropped);
 		else
@@ -391,6 +390,9 @@ static __always_inline void control_frame(struct __sk_buff *ctx, struct scratch 
 	}
 	rewrite_reset(f, ses->epoch);
 	f->seen_ns = bpf_ktime_get_ns();
+	/* one that P has sent in an epoch before begins nothing: S has it, too */
+	if (f->flags & COLO_RW_P_KNOWN && f->p_isn == p->seq && f->p_epoch != epoch)
+		goto unlock;
 	if (!(f->flags & (COLO_RW_P_ISN | COLO_RW_P_USED)) || f->p_isn != p->seq) {
 		f->p_isn = p->seq;
 		f->p_c_isn = p->flags & COLO_FR_ACK ? p->ack : 0;
@@ -411,6 +413,7 @@ static __always_inline void control_frame(struct __sk_buff *ctx, struct scratch 
 		if (f->c_wait.count)
 			wait_send(ctx, f, how | c->guest_ifindex << HOW_IFINDEX, 0);
 	}
+unlock:
 	word_unlock(&f->lock);
 }
 
