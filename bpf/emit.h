@@ -48,6 +48,12 @@ __noinline __u32 pool_csum(__u32 off, __u32 len, __u32 sum)
 		off += CSUM_CHUNK;
 		len -= CSUM_CHUNK;
 	}
+	/*
+	 * Opaque to the compiler: clang 19 makes one look-up of this one and the
+	 * loop's, and enters the loop in its middle. Its end then falls through to
+	 * where it began, which the verifier of 6.1 takes for an endless loop.
+	 */
+	asm volatile("" : "+r"(off));
 	n = len & (CSUM_CHUNK - 4);
 	at = pool_at(off);
 	if (!at)
