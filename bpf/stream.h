@@ -326,31 +326,17 @@ static long match_clean_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
-/* One side has ended with its FIN, and the other shows units behind that. */
-static __always_inline int behind_fin(const struct colo_frame *end,
-				      const struct colo_frame *other)
-{
-	return end->flags & COLO_FR_FIN && !(other->flags & COLO_FR_RST) &&
-	       seq_lt(end->end, other->end);
-}
-
 /*
- * P's last word is an RST or a FIN, and S shows units behind all of P's: S has
- * not ended there, whatever of P's is still to be compared. The same of S's FIN.
+ * P's last word is an RST, and S shows units behind all of P's: S has not ended
+ * there, whatever of P's is still to be compared.
  */
-static __always_inline void match_behind_end(struct match *m)
+static __always_inline void match_behind_rst(struct match *m)
 {
 	struct colo_frame *p = frame_at(m->flow->p_held.tail);
 	struct colo_frame *s = frame_at(m->flow->s_wait.tail);
 
-	if (!p || !s)
-		return;
-	if (behind_fin(p, s) || behind_fin(s, p)) {
-		match_failed(m, COLO_REASON_FLAGS, p->seq);
-		return;
-	}
-	if (!(p->flags & COLO_FR_RST) || p->flags & COLO_FR_MATCHED || s->flags & COLO_FR_RST ||
-	    !seq_lt(p->seq, s->end) ||
+	if (!p || !s || !(p->flags & COLO_FR_RST) || p->flags & COLO_FR_MATCHED ||
+	    s->flags & COLO_FR_RST || !seq_lt(p->seq, s->end) ||
 	    (m->flow->flags & COLO_F_P_SEEN && !seq_lt(m->flow->p_next, s->end)))
 		return;
 	match_failed(m, COLO_REASON_FLAGS, p->seq);
@@ -372,7 +358,7 @@ __noinline int stream_match(struct colo_flow *f)
 	if (f->s_wait.count)
 		bpf_loop(WALK_MAX, match_clean_step, &m, 0);
 	if (!m.reason)
-		match_behind_end(&m);
+		match_behind_rst(&m);
 	if (m.reason) {
 		f->flags |= COLO_F_MISMATCH;
 		f->mismatches++;
