@@ -92,6 +92,12 @@ static __always_inline void match_remove_s(struct match *m, struct colo_frame *s
 	m->s = next;
 }
 
+/* S's RST is one that both have sent already. */
+static __always_inline int rst_known(const struct colo_flow *f, const struct colo_frame *s)
+{
+	return f->flags & COLO_F_BOTH_RST && s->seq == f->rst_seq && s->ack == f->rst_ack;
+}
+
 /* P's next is an RST: S must show one at the same place, and nothing there. */
 static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 				      struct colo_frame *s)
@@ -105,7 +111,8 @@ static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 			return match_failed(m, COLO_REASON_PAYLOAD, p->seq);
 		p->flags |= COLO_FR_MATCHED;
 		s->flags |= COLO_FR_MATCHED;
-		if (!s->data_len) {
+		if (!s->data_len && !rst_known(m->flow, s)) {
+			m->flow->rst_more = 0;
 			m->flow->rst_seq = s->seq;
 			m->flow->rst_ack = s->ack;
 			m->flow->flags |= COLO_F_BOTH_RST;
@@ -305,10 +312,10 @@ static __always_inline int match_rst_again(struct colo_flow *f, const struct col
 {
 	struct colo_frame *p = frame_at(f->p_held.tail);
 
-	if (!(f->flags & COLO_F_BOTH_RST) || s->seq != f->rst_seq || s->ack != f->rst_ack ||
-	    s->data_len || (p && p->flags & COLO_FR_RST && !(p->flags & COLO_FR_MATCHED)))
+	if (s->data_len || !rst_known(f, s) ||
+	    (p && p->flags & COLO_FR_RST && !(p->flags & COLO_FR_MATCHED)))
 		return 0;
-	f->flags |= COLO_F_S_RST;
+	f->rst_more++;
 	return 1;
 }
 
@@ -380,7 +387,7 @@ static __always_inline void stream_commit(struct colo_flow *f)
 	}
 	/* S is P's copy: what S's life before has acked counts no more */
 	f->flags &= ~(COLO_F_S_ACK | COLO_F_S_OLD | COLO_F_S_ISN | COLO_F_S_NEXT_ACK |
-		      COLO_F_BOTH_RST | COLO_F_S_RST);
+		      COLO_F_BOTH_RST);
 	if (f->flags & COLO_F_P_ACK) {
 		f->s_ack = f->p_ack;
 		f->flags |= COLO_F_S_ACK;
@@ -445,7 +452,7 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 		return;
 	if (!stream_is_fresh(f) || f->flags & COLO_F_S_ISN)
 		drop_waiting(&f->s_wait, END_DISCARDED);
-	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_BOTH_RST | COLO_F_S_RST);
+	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_BOTH_RST);
 	f->flags |= COLO_F_S_ISN;
 	f->s_isn = isn;
 }
@@ -500,9 +507,10 @@ static __always_inline int stream_old_rst(struct release *r, const struct packet
 /* P repeats an RST that S has shown as often. */
 static __always_inline int stream_rst_again(struct colo_flow *f, const struct packet *p)
 {
-	if (!(f->flags & COLO_F_S_RST) || p->seq != f->rst_seq || p->data_len)
+	if (!(f->flags & COLO_F_BOTH_RST) || !f->rst_more || p->seq != f->rst_seq ||
+	    p->data_len)
 		return 0;
-	f->flags &= ~COLO_F_S_RST;
+	f->rst_more--;
 	return 1;
 }
 

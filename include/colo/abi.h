@@ -235,7 +235,6 @@ enum colo_flow_flag {
 	COLO_F_P_LEFT = 1 << 14,     /* p_left_start, p_left hold */
 	COLO_F_S_NEXT_ACK = 1 << 15, /* s_next_ack holds */
 	COLO_F_BOTH_RST = 1 << 16,   /* rst_seq, rst_ack hold */
-	COLO_F_S_RST = 1 << 17,      /* S has shown that RST once more than P */
 };
 
 /* A queue of frames; index into the map `frames`, COLO_NONE if empty. */
@@ -264,6 +263,7 @@ struct colo_flow {
 	__u32 s_next_ack; /* what S has acked in that life, if P's is an older one */
 	__u32 rst_seq;    /* the last RST that both have sent, as S did */
 	__u32 rst_ack;
+	__u32 rst_more; /* how many more of it S has sent than P */
 	/* frames of P with new units (TCP: by sequence; datagrams: by arrival) */
 	struct colo_queue p_held;
 	/* frames of P without a new unit that wait for S's ack */
