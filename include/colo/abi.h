@@ -521,13 +521,14 @@ struct colo_control {
 	struct colo_flow_key key;
 	__u32 reserved;
 	struct colo_link_count read; /* how far the primary has read its input */
+	__u64 until_ns;              /* COMMIT, FAILOVER: only what was held before, 0: all */
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");
 _Static_assert(sizeof(struct colo_session) == 48, "colo_session");
 _Static_assert(sizeof(struct colo_config) == 56, "colo_config");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
-_Static_assert(sizeof(struct colo_control) == 88, "colo_control");
+_Static_assert(sizeof(struct colo_control) == 96, "colo_control");
 _Static_assert(sizeof(struct colo_frame) % 8 == 0, "colo_frame");
 _Static_assert(sizeof(struct colo_passthrough) == 88, "colo_passthrough");
 
