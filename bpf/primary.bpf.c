@@ -580,8 +580,8 @@ static __always_inline __u32 control_commit(struct release *r, __u64 epoch)
 		return 0;
 	r->end = END_COMMITTED;
 	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
-	if (flow_holds(f))
-		return r->ended | COLO_CONTROL_AGAIN;
+	if (flow_holds(f)) /* or it came later than is asked for */
+		return r->ended | (r->ended >= RELEASE_MAX ? COLO_CONTROL_AGAIN : 0);
 	flow_commit(f, epoch);
 	if (f->s_next_epoch.count)
 		bpf_loop(WALK_MAX, early_step, r, 0);
@@ -594,8 +594,8 @@ static __always_inline __u32 control_end(struct release *r, __u32 end)
 
 	r->end = end;
 	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
-	if (flow_holds(f))
-		return r->ended | COLO_CONTROL_AGAIN;
+	if (flow_holds(f)) /* or it came later than is asked for */
+		return r->ended | (r->ended >= RELEASE_MAX ? COLO_CONTROL_AGAIN : 0);
 	drop_waiting(&f->s_wait, end);
 	drop_waiting(&f->s_next_epoch, end);
 	f->flags &= ~(COLO_F_WATCH | COLO_F_PENDING);

@@ -299,6 +299,7 @@ static long release_all_step(__u32 step __unused, void *arg)
 	struct release *r = arg;
 	struct colo_flow *f = r->flow;
 	struct colo_queue *q = &f->p_commit;
+	struct scratch *s = scratch_get();
 	struct colo_frame *fr;
 	__u32 idx;
 
@@ -306,7 +307,7 @@ static long release_all_step(__u32 step __unused, void *arg)
 		q = older_queue(&f->p_ackwait, &f->p_held);
 	idx = q->head;
 	fr = frame_at(idx);
-	if (!fr)
+	if (!fr || !s || (s->control.until_ns && s->control.until_ns <= fr->held_ns))
 		return 1;
 	if (r->end != END_DISCARDED && release_units(r, idx, fr, fr->released, fr->end))
 		COUNT(port_failed);

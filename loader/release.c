@@ -47,13 +47,14 @@ static int control_once(struct datapath *dp, const struct colo_control *control)
 }
 
 /* Until nothing is left to do on this flow. Frames ended, or -errno. */
-static int control_flow(struct datapath *dp, enum colo_control_op op,
-			const struct colo_flow_key *key)
+static int control_until(struct datapath *dp, enum colo_control_op op,
+			 const struct colo_flow_key *key, __u64 until_ns)
 {
 	struct colo_control control = {
 		.op = op,
 		.epoch = dp->session->epoch,
 		.key = *key,
+		.until_ns = until_ns,
 	};
 	int ended = 0, idle = 0, result;
 
@@ -70,6 +71,12 @@ static int control_flow(struct datapath *dp, enum colo_control_op op,
 			break;
 	}
 	return -EBUSY;
+}
+
+static int control_flow(struct datapath *dp, enum colo_control_op op,
+			const struct colo_flow_key *key)
+{
+	return control_until(dp, op, key, 0);
 }
 
 /* --------------------------------------------------------------- flows --- */
@@ -196,6 +203,84 @@ static int control_all(struct datapath *dp, enum colo_control_op op, __u64 below
 	return -EBUSY;
 }
 
+/* ------------------------------------------------------------- in order --- */
+
+/* A held frame of P. */
+struct held {
+	struct colo_flow_key key;
+	__u64 ns;
+	bool last; /* of its flow */
+};
+
+static int held_by_key(const void *a, const void *b)
+{
+	const struct held *x = a, *y = b;
+	int differ = memcmp(&x->key, &y->key, sizeof(x->key));
+
+	return differ ? differ : (x->ns > y->ns) - (x->ns < y->ns);
+}
+
+static int held_by_age(const void *a, const void *b)
+{
+	const struct held *x = a, *y = b;
+
+	return (x->ns > y->ns) - (x->ns < y->ns);
+}
+
+/* All of P's that are held, in the order in which they came. -1: no memory. */
+static long find_held(struct datapath *dp, struct held **list)
+{
+	long count = 0, found = 0;
+
+	*list = NULL;
+	for (__u32 i = 0; i < dp->max_frames; i++)
+		count += dp->frames[i].state == COLO_FRAME_P;
+	if (!count)
+		return 0;
+	*list = calloc(count, sizeof(**list));
+	if (!*list)
+		return -1;
+	for (__u32 i = 0; i < dp->max_frames && found < count; i++) {
+		const volatile struct colo_frame *frame = &dp->frames[i];
+
+		if (frame->state != COLO_FRAME_P)
+			continue;
+		memcpy(&(*list)[found].key, (const void *)&frame->key, sizeof(frame->key));
+		(*list)[found++].ns = frame->held_ns;
+	}
+	qsort(*list, found, sizeof(**list), held_by_key);
+	for (long i = 0; i < found; i++)
+		(*list)[i].last = i + 1 == found || memcmp(&(*list)[i].key, &(*list)[i + 1].key,
+							   sizeof((*list)[i].key));
+	qsort(*list, found, sizeof(**list), held_by_age);
+	return found;
+}
+
+/*
+ * What is held leaves in the order in which it came, over all flows: a run for
+ * each stretch of one flow. What a program holds meanwhile is left to who calls.
+ */
+static int control_in_order(struct datapath *dp, enum colo_control_op op)
+{
+	struct held *list;
+	long count = find_held(dp, &list);
+	int err = 0;
+
+	for (long i = 0; i < count; i++) {
+		const struct held *next = i + 1 < count ? &list[i + 1] : NULL;
+		int result;
+
+		if (next && !memcmp(&list[i].key, &next->key, sizeof(next->key)))
+			continue;
+		result = control_until(dp, op, &list[i].key,
+				       !next || list[i].last ? 0 : next->ns);
+		if (result < 0 && !err)
+			err = result;
+	}
+	free(list);
+	return count < 0 ? -ENOMEM : err;
+}
+
 /* ------------------------------------------------------------ the ends --- */
 
 static void open_epoch(struct datapath *dp, __u64 epoch)
@@ -263,9 +348,13 @@ int release_start(struct datapath *dp, __u64 epoch)
 
 int release_commit(struct datapath *dp, __u64 epoch)
 {
+	int err, late;
+
 	if (dp->session->epoch <= epoch)
 		open_epoch(dp, epoch + 1);
-	return control_all(dp, COLO_CONTROL_COMMIT, epoch + 1);
+	err = control_in_order(dp, COLO_CONTROL_COMMIT);
+	late = control_all(dp, COLO_CONTROL_COMMIT, epoch + 1);
+	return err ? err : late;
 }
 
 /* To the guest goes what is behind `read`, NULL: nothing; all is forgotten. */
@@ -298,7 +387,9 @@ int release_failover(struct datapath *dp)
 {
 	int err, late;
 
-	err = control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS);
+	err = control_in_order(dp, COLO_CONTROL_FAILOVER);
+	late = control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS);
+	err = err ? err : late;
 	dp->session->mode = dp->abi.role == COLO_ROLE_PRIMARY ? COLO_MODE_WIRE :
 								COLO_MODE_ACTIVE;
 	/* What came between the two. */

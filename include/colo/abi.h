@@ -235,7 +235,6 @@ enum colo_flow_flag {
 	COLO_F_P_LEFT = 1 << 14,     /* p_left_start, p_left hold */
 	COLO_F_S_NEXT_ACK = 1 << 15, /* s_next_ack holds */
 	COLO_F_BOTH_RST = 1 << 16,   /* rst_seq, rst_ack hold */
-	COLO_F_S_RST = 1 << 17,      /* S has shown that RST once more than P */
 };
 
 /* A queue of frames; index into the map `frames`, COLO_NONE if empty. */
@@ -264,6 +263,7 @@ struct colo_flow {
 	__u32 s_next_ack; /* what S has acked in that life, if P's is an older one */
 	__u32 rst_seq;    /* the last RST that both have sent, as S did */
 	__u32 rst_ack;
+	__u32 rst_more; /* how many more of it S has sent than P */
 	/* frames of P with new units (TCP: by sequence; datagrams: by arrival) */
 	struct colo_queue p_held;
 	/* frames of P without a new unit that wait for S's ack */
@@ -521,13 +521,14 @@ struct colo_control {
 	struct colo_flow_key key;
 	__u32 reserved;
 	struct colo_link_count read; /* how far the primary has read its input */
+	__u64 until_ns;              /* COMMIT, FAILOVER: only what was held before, 0: all */
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");
 _Static_assert(sizeof(struct colo_session) == 48, "colo_session");
 _Static_assert(sizeof(struct colo_config) == 56, "colo_config");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
-_Static_assert(sizeof(struct colo_control) == 88, "colo_control");
+_Static_assert(sizeof(struct colo_control) == 96, "colo_control");
 _Static_assert(sizeof(struct colo_frame) % 8 == 0, "colo_frame");
 _Static_assert(sizeof(struct colo_passthrough) == 88, "colo_passthrough");
 

@@ -48,12 +48,28 @@ static bool overlap(const struct packet *a, const struct packet *b, uint32_t *fr
 	return seq_diff(*from, *to) < 0;
 }
 
+/* Behind the urgent byte, where there is one at or behind `at`, else `at`. */
+static uint32_t urgent(const struct packet *p, uint32_t at)
+{
+	uint32_t end = p->seq + (p->bytes[p->l4 + 18] << 8 | p->bytes[p->l4 + 19]);
+
+	return p->flags & TCP_URG && seq_diff(at, end) < 0 ? end : at;
+}
+
+static bool urgent_differs(const struct packet *a, const struct packet *b, uint32_t at)
+{
+	return urgent(a, at) != urgent(b, at) ||
+	       (a->seq == b->seq && (a->flags ^ b->flags) & TCP_URG);
+}
+
 static bool contradicts(const struct packet *a, const struct packet *b)
 {
 	uint32_t from, to;
 
 	if (!overlap(a, b, &from, &to))
 		return false;
+	if (urgent_differs(a, b, from))
+		return true;
 	for (; from != to; from++) {
 		if (packet_unit(a, from) != packet_unit(b, from))
 			return true;
@@ -231,6 +247,9 @@ static bool compare_units(struct model *model, struct model_flow *flow, struct i
 			mismatch(model, flow, at, COLO_REASON_FLAGS);
 		if (unit == UNIT_NONE)
 			break;
+		/* both sides are of one capture */
+		if (urgent_differs(p, s->packet, at))
+			model_unjudged(model, flow, "one side contradicts itself");
 		if (unit != packet_unit(p, at)) {
 			mismatch(model, flow, at,
 				 unit < 256 && packet_unit(p, at) < 256 ? COLO_REASON_PAYLOAD :
