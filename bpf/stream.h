@@ -630,7 +630,7 @@ static __always_inline int stream_carry(struct release *r, struct scratch *s)
 	__u32 last, to, end = s->pkt.end;
 	int i, ret;
 
-	if (!fr || !s->pkt.data_len || f->flags & COLO_F_MISMATCH ||
+	if (!fr || r->later || !s->pkt.data_len || f->flags & COLO_F_MISMATCH ||
 	    fr->released != s->pkt.seq ||
 	    s->pkt.flags & (COLO_FR_SYN | COLO_FR_RST | COLO_FR_URG))
 		return 0;
