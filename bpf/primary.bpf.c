@@ -42,8 +42,7 @@ static __always_inline void release_init(struct release *r, struct __sk_buff *ct
 	r->partial = -1;
 	r->ended = 0;
 	r->spent = 0;
-	r->out = lease_is_out(now);
-	r->later = r->out || f->p_ready.count;
+	release_set_later(f, f->p_ready.count || lease_is_out(now));
 }
 
 /*
@@ -160,7 +159,7 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, st
 		fresh = !stream_rst_again(f, p);
 	else
 		fresh = p->seq != p->end && !vouched_for(f, p->seq, p->end);
-	if (!fresh && covered && !r->later) {
+	if (!fresh && covered && !(f->flags & COLO_F_LATER)) {
 		COUNT(p_covered);
 		ret = ctx_send_copy(ctx, r->ifindex);
 		if (ret)
@@ -608,8 +607,7 @@ static __always_inline __u32 control_commit(struct release *r, __u64 epoch)
 	if (f->epoch >= epoch)
 		return 0;
 	r->end = END_COMMITTED;
-	release_ready(r);
-	if (!r->out && f->p_ready.count)
+	if (release_ready(r))
 		return r->ended | COLO_CONTROL_AGAIN;
 	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
 	if (flow_holds(f))
@@ -625,11 +623,12 @@ static __always_inline __u32 control_end(struct release *r, __u32 end)
 	struct colo_flow *f = r->flow;
 
 	r->end = end;
-	r->out = 0; /* who is alone needs no lease, and what is dropped none either */
-	release_ready(r);
+	/* who is alone needs no lease, and what is dropped none either */
+	if (f->p_ready.count)
+		bpf_loop(RELEASE_MAX, release_ready_step, r, 0);
 	if (f->p_ready.count)
 		return r->ended | COLO_CONTROL_AGAIN;
-	r->later = 0;
+	release_set_later(f, 0);
 	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
 	if (flow_holds(f))
 		return r->ended | COLO_CONTROL_AGAIN;
@@ -643,8 +642,7 @@ static __always_inline __u32 control_release(struct release *r)
 {
 	struct colo_flow *f = r->flow;
 
-	release_ready(r);
-	if (!r->out && f->p_ready.count)
+	if (release_ready(r))
 		return r->ended ? r->ended | COLO_CONTROL_AGAIN : 0;
 	if (f->flags & COLO_F_TCP)
 		release_stream(r);

@@ -32,8 +32,6 @@ struct release {
 	int partial;  /* -1: not known yet */
 	__u32 ended;
 	__u32 spent; /* the packet was a carrier: it is nobody's frame any more */
-	__u32 out;   /* the lease has run out */
-	__u32 later; /* what may leave goes to p_ready */
 	__u32 next;  /* of the walk through p_ackwait */
 };
 
@@ -157,6 +155,14 @@ static __always_inline void release_end(struct release *r, struct colo_queue *q,
 	r->ended++;
 }
 
+/* Whether what may leave goes to p_ready. */
+static __always_inline void release_set_later(struct colo_flow *f, __u32 later)
+{
+	f->flags &= ~COLO_F_LATER;
+	if (later)
+		f->flags |= COLO_F_LATER;
+}
+
 /* The frame of P, which is in no other queue any more, may leave, but not now. */
 static __always_inline void release_ready_add(struct release *r, __u32 idx,
 					      struct colo_frame *fr)
@@ -200,17 +206,21 @@ static long release_ready_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
-/* What has waited for the lease leaves, if it is there again. */
-static __always_inline void release_ready(struct release *r)
+/*
+ * What has waited for the lease leaves, if that is there again. Returns whether
+ * there is more than one run lets go.
+ */
+static __always_inline int release_ready(struct release *r)
 {
 	struct colo_flow *f = r->flow;
 
-	if (r->out || !f->p_ready.count)
-		return;
+	if (!f->p_ready.count || lease_is_out(bpf_ktime_get_ns()))
+		return 0;
 	bpf_loop(RELEASE_MAX, release_ready_step, r, 0);
-	r->later = f->p_ready.count != 0;
-	if (r->later)
+	release_set_later(f, f->p_ready.count);
+	if (f->p_ready.count)
 		release_pending(f);
+	return f->p_ready.count != 0;
 }
 
 static __always_inline int ack_covered(const struct colo_flow *f, __u32 flags, __u32 ack)
@@ -233,7 +243,7 @@ static long release_ackwait_step(__u32 step __unused, void *arg)
 	r->next = fr->next;
 	if (!ack_covered(f, fr->flags, fr->ack))
 		return 0;
-	if (r->later) {
+	if (f->flags & COLO_F_LATER) {
 		release_later(r, &f->p_ackwait, idx, fr);
 		return 0;
 	}
@@ -305,7 +315,7 @@ static long release_stream_step(__u32 step __unused, void *arg)
 	} else if (to == fr->released || (to != fr->end && f->flags & COLO_F_MISMATCH)) {
 		return 1; /* before a mismatch the head waits for its tail, and the commit */
 	}
-	if (r->later) {
+	if (f->flags & COLO_F_LATER) {
 		if (to != fr->end)
 			return 1; /* it leaves with its tail */
 		stream_left(f, fr->seq, to);
@@ -333,13 +343,13 @@ static long release_datagram_step(__u32 step __unused, void *arg)
 
 	if (!fr || !(fr->flags & COLO_FR_MATCHED))
 		return 1;
-	if (!r->later && release_units(r, idx, fr, fr->seq, fr->end)) {
+	if (!(f->flags & COLO_F_LATER) && release_units(r, idx, fr, fr->seq, fr->end)) {
 		release_pending(f);
 		return 1;
 	}
 	if (f->p_matched_held)
 		f->p_matched_held--;
-	if (r->later)
+	if (f->flags & COLO_F_LATER)
 		release_later(r, &f->p_held, idx, fr);
 	else
 		release_end(r, &f->p_held, idx);
@@ -387,7 +397,7 @@ static long release_all_step(__u32 step __unused, void *arg)
 		return 1;
 	if (q == &f->p_held && fr->flags & COLO_FR_MATCHED && f->p_matched_held)
 		f->p_matched_held--;
-	if (r->later) {
+	if (f->flags & COLO_F_LATER) {
 		release_later(r, q, idx, fr);
 		return 0;
 	}
