@@ -420,7 +420,7 @@ static long old_life_step(__u32 step __unused, void *arg)
  */
 static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 {
-	__u32 keep = COLO_F_PENDING | COLO_F_WATCH;
+	__u32 keep = COLO_F_PENDING | COLO_F_WATCH | COLO_F_LATER;
 	int fresh = stream_is_fresh(f);
 
 	bpf_loop(WALK_MAX, old_life_step, &f, 0);
@@ -638,7 +638,7 @@ static __always_inline int stream_carry(struct release *r, struct scratch *s)
 	__u32 last, to, end = s->pkt.end;
 	int i, ret;
 
-	if (!fr || !s->pkt.data_len || f->flags & COLO_F_MISMATCH ||
+	if (!fr || !s->pkt.data_len || f->flags & (COLO_F_MISMATCH | COLO_F_LATER) ||
 	    fr->released != s->pkt.seq ||
 	    s->pkt.flags & (COLO_FR_SYN | COLO_FR_RST | COLO_FR_URG))
 		return 0;

@@ -109,6 +109,18 @@ static void execute(struct run *run, const struct statement *st)
 		act(run, st, run->proxy->failover(run));
 		run->failed_over = true;
 		break;
+	case VERB_LEASE:
+		act(run, st,
+		    run->proxy->lease(run, st->last ? run->lease_ms : st->number, st->alone));
+		break;
+	case VERB_SWITCH:
+		act(run, st, run->proxy->switch_role(run, st->side));
+		run->failed_over = false;
+		break;
+	case VERB_TRANSLATION:
+		sent_translated(st);
+		act(run, st, run->proxy->translation(run, st));
+		break;
 	default:
 		expect(run, st);
 	}
@@ -163,7 +175,7 @@ static bool report_not_run(const struct testcase *test, struct proxy *proxy)
 
 static void run_case(const struct testcase *test, struct proxy *proxy)
 {
-	struct run run = {.test = test, .proxy = proxy, .epoch = 1};
+	struct run run = {.test = test, .proxy = proxy, .side = test->side, .epoch = 1};
 
 	if (test->error) {
 		report(test, false, test->error, NULL);

@@ -24,7 +24,7 @@ struct stream {
 	bool has_isn;
 	uint32_t isn;      /* of its latest life */
 	unsigned int life; /* the number of it; 0: it had no earlier one */
-	uint32_t shift;    /* side secondary: P's number - the guest's */
+	uint32_t shift;    /* the number that leaves - the guest's */
 	struct segment *segments;
 	struct stream *next;
 };
@@ -135,6 +135,26 @@ static void note_life(struct stream *stream, uint32_t isn)
 	stream->isn = isn;
 }
 
+/* P's SYN: one that repeats what a take-over has left it is of that life. */
+static void note_own_syn(struct stream *stream, uint32_t isn)
+{
+	if (stream->has_isn && stream->isn == isn + stream->shift)
+		return;
+	stream->shift = 0;
+	note_life(stream, isn);
+}
+
+void sent_translated(const struct statement *st)
+{
+	struct stream *stream = find_stream(&st->spec.flow, true);
+
+	stream->shift = st->translation.seq;
+	if (st->translation.isn < 0)
+		return;
+	stream->has_isn = true;
+	stream->isn = st->translation.isn + stream->shift;
+}
+
 static void note_data(struct stream *stream, const struct view *v)
 {
 	struct segment *segment = calloc(1, sizeof(*segment));
@@ -176,7 +196,7 @@ void sent_note(enum verb verb, const struct spec *spec, const struct frame *fram
 		return;
 	stream = find_stream(&v.flow, true);
 	if (v.flags & TCP_SYN && verb == VERB_P)
-		note_life(stream, v.seq);
+		note_own_syn(stream, v.seq);
 	if (v.flags & TCP_SYN && verb == VERB_G && stream->has_isn)
 		stream->shift = stream->isn - v.seq;
 	if (v.data_len)
