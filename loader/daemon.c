@@ -45,7 +45,7 @@ void daemon_heartbeat(struct daemon *d)
 
 	strncpy(message.name, d->options.name, sizeof(message.name) - 1);
 	peer_send(&d->peer, &message);
-	d->heartbeat_ns = daemon_now() + d->options.heartbeat_ms * MS_NS;
+	d->heartbeat_ns = daemon_now() + d->config->heartbeat_ms * MS_NS;
 }
 
 static void peer_message(struct daemon *d)
@@ -448,7 +448,8 @@ json_t *daemon_status(struct daemon *d)
 	json_t *object = status_describe(&d->dp), *part = json_object();
 
 	output_text(part, "state", session_state_names[d->session.state]);
-	output_text(part, "qmp", d->options.qmp);
+	output_text(part, "config", d->config->path);
+	output_text(part, "qmp", config_self(d->config)->qmp);
 	output_flag(part, "qemu", d->qmp && qmp_is_open(d->qmp));
 	output_text(part, "peer", d->peer.fd < 0 ? "none" : peer_health_names[d->peer.health]);
 	output_text(part, "peer_state",

@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <linux/types.h>
 
+#include "config.h"
 #include "datapath.h"
 #include "loop.h"
 #include "peer.h"
@@ -24,16 +25,13 @@ enum lost_policy {
 	LOST_MANUAL,
 };
 
+/* What the command line says besides the configuration. */
 struct daemon_options {
 	const char *name;
-	const char *qmp;         /* socket */
-	const char *peer;        /* NULL: as attached */
+	const char *config;      /* path of the file */
 	const char *on_failover; /* file of QMP commands, or NULL */
-	__u32 heartbeat_ms;
-	__u32 peer_timeout_ms;
-	__u32 ack_timeout_ms; /* QEMU's, for our answers */
-	__u32 wait_qmp_s;     /* for the socket to be there */
-	int peer_lost;        /* enum lost_policy */
+	__u32 wait_qmp_s;        /* for the socket to be there */
+	int peer_lost;           /* enum lost_policy */
 };
 
 /* A stage of QEMU's that was announced. */
@@ -47,6 +45,7 @@ struct server;
 
 struct daemon {
 	struct daemon_options options;
+	struct config *config;
 	struct loop *loop;
 	struct datapath dp;
 	struct session session;
@@ -94,11 +93,16 @@ json_t *daemon_status(struct daemon *d);
 const char *daemon_checkpoint(struct daemon *d);
 const char *daemon_failover(struct daemon *d);
 
+/* reload.c: time-outs of the proxy into the map; the file anew, on SIGHUP. */
+void daemon_set_proxy(struct daemon *d);
+void daemon_reload(struct daemon *d);
+
 /* hooks.c */
 int hooks_connect(struct daemon *d);
 void hooks_ack(struct daemon *d, const char *error); /* NULL: done */
 void hooks_ask(struct daemon *d, __u64 epoch, const char *reason);
 void hooks_fail_over(struct daemon *d);
+void hooks_configure(struct daemon *d); /* QEMU's time-out for our answers */
 bool hooks_check_file(const char *path);
 
 /* server.c */
