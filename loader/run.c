@@ -146,6 +146,27 @@ static int check_instance(const struct daemon *d)
 		       0;
 }
 
+static int open_channel(struct daemon *d)
+{
+	const struct config_host *self = config_self(d->config), *peer = config_peer(d->config);
+	const struct channel_options options = {
+		.loop = d->loop,
+		.daemon = d,
+		.secret = d->config->secret,
+		.self = self->name,
+		.peer = peer->name,
+		.address = self->address,
+		.peer_address = peer->address,
+		.device = self->link,
+		.port = d->config->channel_port,
+		.connects = d->config->role == COLO_ROLE_PRIMARY,
+		.changed = daemon_channel_changed,
+	};
+
+	d->channel = channel_open(&options);
+	return d->channel ? 0 : -EIO;
+}
+
 static int open_parts(struct daemon *d)
 {
 	char peer[64];
@@ -164,6 +185,8 @@ static int open_parts(struct daemon *d)
 	peer_text(peer, sizeof(peer), config_peer(d->config)->address, d->config->peer_port);
 	err = peer_open(&d->peer, peer, d->dp.abi.link, d->config->peer_timeout_ms,
 			daemon_now());
+	if (!err)
+		err = open_channel(d);
 	if (!err)
 		err = daemon_adopt(d);
 	return err;
@@ -190,6 +213,7 @@ static int run_daemon(struct daemon *d)
 	server_close(d);
 	qmp_free(d->qmp);
 	inputs_close(d);
+	channel_close(d->channel);
 	peer_close(&d->peer);
 	datapath_close(&d->dp);
 	return err;
