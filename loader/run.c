@@ -82,8 +82,8 @@ static int inputs_open(struct daemon *d)
 	err = loop_add(d->loop, signals, EPOLLIN, on_signal, d);
 	if (!err)
 		err = loop_add(d->loop, ring_buffer__epoll_fd(d->ring), EPOLLIN, on_ring, d);
-	if (!err && d->peer.fd >= 0)
-		err = loop_add(d->loop, d->peer.fd, EPOLLIN, on_peer, d);
+	for (__u32 i = 0; !err && i < d->peer.paths; i++)
+		err = loop_add(d->loop, d->peer.path[i].fd, EPOLLIN, on_peer, d);
 	return err;
 }
 
@@ -169,7 +169,6 @@ static int open_channel(struct daemon *d)
 
 static int open_parts(struct daemon *d)
 {
-	char peer[64];
 	int err;
 
 	if (d->dp.abi.netns_ino != datapath_netns()) {
@@ -182,9 +181,7 @@ static int open_parts(struct daemon *d)
 	if (err)
 		return err;
 	daemon_set_proxy(d);
-	peer_text(peer, sizeof(peer), config_peer(d->config)->address, d->config->peer_port);
-	err = peer_open(&d->peer, peer, d->dp.abi.link, d->config->peer_timeout_ms,
-			daemon_now());
+	err = peer_open(&d->peer, d->config, daemon_now());
 	if (!err)
 		err = open_channel(d);
 	if (!err)
