@@ -18,6 +18,7 @@
 #include "peer.h"
 #include "qmp.h"
 #include "session.h"
+#include "watchdog.h"
 
 #define MS_NS 1000000ULL
 
@@ -53,6 +54,7 @@ struct daemon {
 	struct qmp *qmp;
 	struct peer peer;
 	struct channel *channel;
+	struct watchdog watchdog;
 	struct server *server;
 	struct ring_buffer *ring;
 

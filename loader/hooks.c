@@ -342,6 +342,7 @@ static void on_ready(void *context, bool oob)
 		return;
 	}
 	qmp_execute(d->qmp, false, "query-commands", NULL, answer_commands, d);
+	watchdog_start(d);
 }
 
 static void on_closed(void *context, int error, const char *text)

@@ -207,6 +207,7 @@ static int run_daemon(struct daemon *d)
 		take_precedence();
 		run_loop(d);
 	}
+	watchdog_stop(d);
 	server_close(d);
 	qmp_free(d->qmp);
 	inputs_close(d);
