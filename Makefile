@@ -153,6 +153,8 @@ help:
 	@echo 'make qemu           fetch, patch and build QEMU, cached'
 	@echo 'make demo           two VMs, one dies, no client notices (root)'
 	@echo 'make test           all tests (root)'
+	@echo 'make verifier       objects of clang 14 and 19 on 6.1, 6.12, this kernel (root)'
+	@echo 'make verifier-baseline  what it counted becomes tests/vm/verifier.counts'
 	@echo 'make install        DESTDIR, PREFIX (now $(PREFIX))'
 	@echo 'make check-format   clang-format, nothing is written'
 	@echo 'make lint           clang-tidy, cppcheck, shellcheck'

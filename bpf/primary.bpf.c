@@ -150,7 +150,10 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, st
 	if (p->flags & COLO_FR_SYN)
 		tell_isn(ctx, f->epoch);
 	covered = ack_covered(f, p->flags, p->ack);
-	fresh = p->flags & COLO_FR_RST || (p->seq != p->end && !vouched_for(f, p->seq, p->end));
+	if (p->flags & COLO_FR_RST)
+		fresh = !stream_rst_again(f, p);
+	else
+		fresh = p->seq != p->end && !vouched_for(f, p->seq, p->end);
 	if (!fresh && covered) {
 		COUNT(p_covered);
 		ret = ctx_send_copy(ctx, r->ifindex);
@@ -374,6 +377,8 @@ static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
 		COUNT(s_old_life);
 		return;
 	}
+	if (stream_old_rst(r, p))
+		return;
 	if (!(f->flags & COLO_F_S_OLD))
 		stream_note_s(f, p->flags, p->ack);
 	if (!(p->flags & COLO_FR_RST) &&

@@ -292,7 +292,7 @@ static __always_inline void release_datagrams(struct release *r)
 
 /*
  * All that is held, whatever was vouched for: what only a commit can release
- * is the oldest, then acks, then the rest in its order.
+ * is the oldest, the rest in the order in which it came, a stream's in its own.
  */
 static long release_all_step(__u32 step __unused, void *arg)
 {
@@ -303,9 +303,7 @@ static long release_all_step(__u32 step __unused, void *arg)
 	__u32 idx;
 
 	if (!q->count)
-		q = &f->p_ackwait;
-	if (!q->count)
-		q = &f->p_held;
+		q = older_queue(&f->p_ackwait, &f->p_held);
 	idx = q->head;
 	fr = frame_at(idx);
 	if (!fr)

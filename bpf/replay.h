@@ -144,17 +144,19 @@ static long replay_step(__u32 step __unused, void *arg)
 		return 1;
 	r->at++;
 	fr = frame_at(in->frame - 1);
-	if (fr && input_unread(in, &s->control.read)) {
-		if (!input_send(r, in->frame - 1, fr)) {
-			COUNT(rw_in_replayed);
-			r->sent++;
-		}
+	if (!fr || !input_unread(in, &s->control.read)) {
+		input_forget(in);
+	} else if (!input_send(r, in->frame - 1, fr)) {
+		COUNT(rw_in_replayed);
+		r->sent++;
 	}
-	input_forget(in);
 	return 0;
 }
 
-/* Give the guest what the primary had not read (control.read), and forget all. */
+/*
+ * Give the guest what the primary had not read (control.read), and forget the
+ * rest: the primary may not have read it the next time either.
+ */
 static __always_inline __u32 replay(struct __sk_buff *ctx, __u32 guest)
 {
 	struct colo_input_ring *ring = ZERO_KEY(input_ring);

@@ -38,16 +38,21 @@ struct image {
 	struct bpf_object *object;
 };
 
-static int image_open(struct image *image, enum colo_role role)
+#define VERIFIER_STATISTICS 4 /* the kernel's BPF_LOG_STATS */
+
+static int image_open(struct image *image, enum colo_role role, bool statistics)
 {
+	LIBBPF_OPTS(bpf_object_open_opts, opts,
+		    .kernel_log_level = statistics ? VERIFIER_STATISTICS : 0);
+
 	memset(image, 0, sizeof(*image));
 	if (role == COLO_ROLE_PRIMARY) {
-		image->primary = primary_bpf__open();
+		image->primary = primary_bpf__open_opts(&opts);
 		if (!image->primary)
 			return -errno;
 		image->object = image->primary->obj;
 	} else {
-		image->secondary = secondary_bpf__open();
+		image->secondary = secondary_bpf__open_opts(&opts);
 		if (!image->secondary)
 			return -errno;
 		image->object = image->secondary->obj;
@@ -99,8 +104,22 @@ static int image_sizes(const struct image *image, const struct colo_config *conf
 	return err;
 }
 
+static int image_try(struct image *image, enum colo_role role, const struct colo_config *config,
+		     bool statistics)
+{
+	int err = image_open(image, role, statistics);
+
+	if (err) {
+		log_error("the BPF object cannot be read: %s", strerror(-err));
+		return err;
+	}
+	err = image_sizes(image, config);
+	return err ? err : bpf_object__load(image->object);
+}
+
 static int image_load(struct image *image, enum colo_role role, struct colo_config *config)
 {
+	bool statistics = log_max_level >= LOG_LEVEL_DEBUG;
 	int err;
 
 	if (!pool_entries(config)) {
@@ -109,14 +128,12 @@ static int image_load(struct image *image, enum colo_role role, struct colo_conf
 			config->small_blocks, config->big_blocks);
 		return -EINVAL;
 	}
-	err = image_open(image, role);
-	if (err) {
-		log_error("the BPF object cannot be read: %s", strerror(-err));
-		return err;
+	err = image_try(image, role, config, statistics);
+	if (err && statistics) {
+		/* Why it was refused libbpf shows only where no log was asked for. */
+		image_close(image);
+		err = image_try(image, role, config, false);
 	}
-	err = image_sizes(image, config);
-	if (!err)
-		err = bpf_object__load(image->object);
 	if (err)
 		log_error("the BPF programs cannot be loaded: %s%s", strerror(-err),
 			  err == -EPERM ? " (run as root)" :
