@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -36,21 +37,24 @@ void daemon_end(struct daemon *d, int status)
 
 void daemon_heartbeat(struct daemon *d)
 {
-	struct peer_message message = {
+	__u64 now = daemon_now();
+	struct heartbeat beat = {
 		.role = d->session.role,
 		.state = d->session.state,
-		.flags = (d->qemu_gone ? PEER_QEMU_GONE : 0) | (d->leaving ? PEER_LEAVING : 0),
+		.flags = (d->qemu_gone ? HEARTBEAT_QEMU_GONE : 0) |
+			 (d->leaving ? HEARTBEAT_LEAVING : 0),
 		.epoch = d->dp.session->epoch,
 	};
 
-	strncpy(message.name, d->options.name, sizeof(message.name) - 1);
-	peer_send(&d->peer, &message);
-	d->heartbeat_ns = daemon_now() + d->options.heartbeat_ms * MS_NS;
+	snprintf(beat.name, sizeof(beat.name), "%s", d->options.name);
+	peer_send(&d->peer, &beat, now);
+	d->heartbeat_ns = now + d->config->heartbeat_ms * MS_NS;
 }
 
-static void peer_message(struct daemon *d)
+static void peer_message(void *context)
 {
-	const struct peer_message *last = &d->peer.last;
+	struct daemon *d = context;
+	const struct heartbeat *last = &d->peer.last;
 
 	if (last->role == d->session.role && !d->peer.warned) {
 		d->peer.warned = true;
@@ -62,7 +66,7 @@ static void peer_message(struct daemon *d)
 	/* What it says of an earlier COLO is not about this one. */
 	if (!d->peer_joined)
 		return;
-	if (last->flags & PEER_QEMU_GONE)
+	if (last->flags & HEARTBEAT_QEMU_GONE)
 		daemon_event(d, EVENT_PEER_QEMU_GONE);
 	else if (last->state == SESSION_TAKING)
 		daemon_event(d, EVENT_PEER_TAKING);
@@ -74,8 +78,12 @@ static void peer_message(struct daemon *d)
 
 void daemon_peer_input(struct daemon *d)
 {
-	while (peer_receive(&d->peer, daemon_now()) == 1)
-		peer_message(d);
+	peer_receive(&d->peer, daemon_now(), peer_message, d);
+}
+
+void daemon_channel_changed(struct daemon *d, bool up)
+{
+	server_publish(d, json_pack("{s:s, s:b}", "event", "channel", "up", up));
 }
 
 static bool peer_goes_on(const struct daemon *d)
@@ -90,11 +98,14 @@ static void peer_changed(struct daemon *d, enum peer_health health, __u64 now)
 	d->peer.health = health;
 	if (health == PEER_ALIVE)
 		log_info("peer: %s is alive", d->peer.last.name);
+	else if (health == PEER_LINK_DOWN)
+		log_warning("peer: %s is alive, but not heard over the link",
+			    d->peer.last.name);
 	else if (health == PEER_DOWN)
 		log_warning("peer: its daemon is gone, its host lives");
 	else if (health == PEER_LOST)
 		log_warning("peer: lost, nothing was heard for %llu ms",
-			    (now - d->peer.heard_ns) / MS_NS);
+			    (now - peer_heard_ns(&d->peer)) / MS_NS);
 	server_publish(d,
 		       json_pack("{s:s, s:s, s:s}", "event", "peer", "from",
 				 peer_health_names[from], "health", peer_health_names[health]));
@@ -127,11 +138,8 @@ static void judge_peer(struct daemon *d, __u64 now)
 {
 	enum peer_health health;
 
-	if (d->peer.fd < 0) {
-		daemon_event(d, EVENT_PEER_UNKNOWN);
-		return;
-	}
 	daemon_peer_input(d);
+	peer_watch_paths(&d->peer, now);
 	peer_probe(&d->peer, now);
 	health = peer_judge(&d->peer, now);
 	if (health != d->peer.health)
@@ -142,6 +150,8 @@ static void judge_peer(struct daemon *d, __u64 now)
 		break;
 	case PEER_ALIVE:
 		daemon_event(d, EVENT_PEER_ALIVE);
+		break;
+	case PEER_LINK_DOWN:
 		break;
 	case PEER_DOWN:
 		try_channel(d, now);
@@ -340,7 +350,7 @@ const char *daemon_checkpoint(struct daemon *d)
 
 const char *daemon_failover(struct daemon *d)
 {
-	bool alive = d->peer.fd >= 0 && d->peer.health == PEER_ALIVE;
+	bool alive = d->peer.health == PEER_ALIVE;
 
 	switch (d->session.state) {
 	case SESSION_IDLE:
@@ -386,8 +396,7 @@ void daemon_timers(struct daemon *d)
 		ask_checkpoint(d, now);
 	if (due(&d->take_ns, now))
 		daemon_event(d, EVENT_TAKE_TIMEOUT);
-	if (d->linger_ns != NO_TIMER &&
-	    (now >= d->linger_ns || d->peer.fd < 0 || peer_goes_on(d)))
+	if (d->linger_ns != NO_TIMER && (now >= d->linger_ns || peer_goes_on(d)))
 		daemon_end(d, 1);
 }
 
@@ -414,7 +423,6 @@ void daemon_init(struct daemon *d)
 	d->ask_ns = 0;
 	d->take_ns = NO_TIMER;
 	d->linger_ns = NO_TIMER;
-	d->peer.fd = -1;
 	d->peer.probe_fd = -1;
 }
 
@@ -434,13 +442,31 @@ int daemon_adopt(struct daemon *d)
 	/* Epoch 0: no COLO since it was attached. */
 	if (!d->dp.session->epoch && mode == datapath_idle_mode(d->dp.abi.role))
 		d->session.state = SESSION_IDLE;
-	if (d->session.state == SESSION_COLO && d->peer.fd >= 0) {
+	if (d->session.state == SESSION_COLO) {
 		/* The peer was there: its silence from now on is a loss. */
 		d->peer_joined = true;
 		d->peer.health = PEER_ALIVE;
-		d->peer.heard_ns = daemon_now() + ADOPT_GRACE_NS;
+		d->peer.known = true;
+		d->peer.path[0].heard_ns = daemon_now() + ADOPT_GRACE_NS;
 	}
 	return 0;
+}
+
+static json_t *describe_paths(const struct daemon *d)
+{
+	__u64 now = daemon_now();
+	json_t *list = json_array();
+
+	for (__u32 i = 0; i < d->peer.paths; i++) {
+		const struct peer_path *path = &d->peer.path[i];
+		json_t *row = json_object();
+
+		output_text(row, "address", path->address);
+		output_flag(row, "heard",
+			    d->peer.known && now <= path->heard_ns + d->peer.lost_ns);
+		json_array_append_new(list, row);
+	}
+	return list;
 }
 
 json_t *daemon_status(struct daemon *d)
@@ -448,13 +474,16 @@ json_t *daemon_status(struct daemon *d)
 	json_t *object = status_describe(&d->dp), *part = json_object();
 
 	output_text(part, "state", session_state_names[d->session.state]);
-	output_text(part, "qmp", d->options.qmp);
+	output_text(part, "config", d->config->path);
+	output_text(part, "qmp", config_self(d->config)->qmp);
 	output_flag(part, "qemu", d->qmp && qmp_is_open(d->qmp));
-	output_text(part, "peer", d->peer.fd < 0 ? "none" : peer_health_names[d->peer.health]);
+	output_text(part, "peer", peer_health_names[d->peer.health]);
 	output_text(part, "peer_state",
-		    d->peer.last.sequence ? session_state_names[d->peer.last.state] : NULL);
+		    d->peer.last.sent_ns ? session_state_names[d->peer.last.state] : NULL);
+	output_flag(part, "channel", channel_is_up(d->channel));
 	output_text(part, "peer_lost",
 		    d->options.peer_lost == LOST_MANUAL ? "manual" : "failover");
+	output_set(part, "paths", describe_paths(d));
 	output_set(object, "daemon", part);
 	return object;
 }

@@ -11,29 +11,29 @@
 #include <jansson.h>
 #include <linux/types.h>
 
+#include "channel.h"
+#include "config.h"
 #include "datapath.h"
+#include "loop.h"
 #include "peer.h"
 #include "qmp.h"
 #include "session.h"
+#include "watchdog.h"
 
-#define MS_NS    1000000ULL
-#define NO_TIMER (~0ULL)
+#define MS_NS 1000000ULL
 
 enum lost_policy {
 	LOST_FAILOVER,
 	LOST_MANUAL,
 };
 
+/* What the command line says besides the configuration. */
 struct daemon_options {
 	const char *name;
-	const char *qmp;         /* socket */
-	const char *peer;        /* NULL: as attached */
+	const char *config;      /* path of the file */
 	const char *on_failover; /* file of QMP commands, or NULL */
-	__u32 heartbeat_ms;
-	__u32 peer_timeout_ms;
-	__u32 ack_timeout_ms; /* QEMU's, for our answers */
-	__u32 wait_qmp_s;     /* for the socket to be there */
-	int peer_lost;        /* enum lost_policy */
+	__u32 wait_qmp_s;        /* for the socket to be there */
+	int peer_lost;           /* enum lost_policy */
 };
 
 /* A stage of QEMU's that was announced. */
@@ -47,10 +47,14 @@ struct server;
 
 struct daemon {
 	struct daemon_options options;
+	struct config *config;
+	struct loop *loop;
 	struct datapath dp;
 	struct session session;
 	struct qmp *qmp;
 	struct peer peer;
+	struct channel *channel;
+	struct watchdog watchdog;
 	struct server *server;
 	struct ring_buffer *ring;
 
@@ -85,6 +89,7 @@ void daemon_timers(struct daemon *d); /* do what is due */
 __u64 daemon_next(const struct daemon *d);
 void daemon_heartbeat(struct daemon *d);
 void daemon_peer_input(struct daemon *d);
+void daemon_channel_changed(struct daemon *d, bool up);
 int daemon_ring_event(void *d, void *data, size_t size);
 void daemon_event(struct daemon *d, enum session_event event);
 void daemon_end(struct daemon *d, int status);
@@ -93,20 +98,21 @@ json_t *daemon_status(struct daemon *d);
 const char *daemon_checkpoint(struct daemon *d);
 const char *daemon_failover(struct daemon *d);
 
+/* reload.c: time-outs of the proxy into the map; the file anew, on SIGHUP. */
+void daemon_set_proxy(struct daemon *d);
+void daemon_reload(struct daemon *d);
+
 /* hooks.c */
 int hooks_connect(struct daemon *d);
 void hooks_ack(struct daemon *d, const char *error); /* NULL: done */
 void hooks_ask(struct daemon *d, __u64 epoch, const char *reason);
 void hooks_fail_over(struct daemon *d);
+void hooks_configure(struct daemon *d); /* QEMU's time-out for our answers */
 bool hooks_check_file(const char *path);
 
 /* server.c */
-int server_open(struct daemon *d, int epoll);
+int server_open(struct daemon *d);
 void server_close(struct daemon *d);
-void server_accept(struct daemon *d);
-void server_client(struct daemon *d, int fd);
-bool server_owns(const struct daemon *d, int fd);
-bool server_is_listener(const struct daemon *d, int fd);
 /* To all that follow the events; taken over. */
 void server_publish(struct daemon *d, json_t *event);
 

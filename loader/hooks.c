@@ -217,7 +217,7 @@ void hooks_fail_over(struct daemon *d)
 
 static void give_up(struct daemon *d, const char *what, const char *why)
 {
-	log_error("%s: %s: %s", d->options.qmp, what, why);
+	log_error("%s: %s: %s", config_self(d->config)->qmp, what, why);
 	daemon_end(d, 1);
 }
 
@@ -284,6 +284,20 @@ static void answer_set(void *context, json_t *value, const char *error)
 		give_up(d, "x-colo-proxy-set", error);
 }
 
+static void configure(struct daemon *d)
+{
+	qmp_execute(d->qmp, false, "x-colo-proxy-set",
+		    json_pack("{s:b, s:I}", "enable", 1, "ack-timeout",
+			      (json_int_t)d->config->ack_timeout_ms),
+		    answer_set, d);
+}
+
+void hooks_configure(struct daemon *d)
+{
+	if (d->qmp && d->hooks && qmp_is_open(d->qmp))
+		configure(d);
+}
+
 static void answer_commands(void *context, json_t *value, const char *error)
 {
 	static const char *const needed[] = {
@@ -313,10 +327,7 @@ static void answer_commands(void *context, json_t *value, const char *error)
 			"build it with the patches of colo-bpf (`make qemu`)");
 		return;
 	}
-	qmp_execute(d->qmp, false, "x-colo-proxy-set",
-		    json_pack("{s:b, s:I}", "enable", 1, "ack-timeout",
-			      (json_int_t)d->options.ack_timeout_ms),
-		    answer_set, d);
+	configure(d);
 	qmp_execute(d->qmp, true, "x-query-colo-proxy", NULL, answer_query, d);
 	qmp_execute(d->qmp, false, "query-rx-filter", NULL, answer_nics, d);
 }
@@ -331,6 +342,7 @@ static void on_ready(void *context, bool oob)
 		return;
 	}
 	qmp_execute(d->qmp, false, "query-commands", NULL, answer_commands, d);
+	watchdog_start(d);
 }
 
 static void on_closed(void *context, int error, const char *text)
@@ -345,7 +357,7 @@ static void on_closed(void *context, int error, const char *text)
 		return;
 	}
 	d->qemu_gone = true;
-	log_error("%s: %s", d->options.qmp, text);
+	log_error("%s: %s", config_self(d->config)->qmp, text);
 	daemon_event(d, EVENT_QEMU_GONE);
 	if (d->linger_ns == NO_TIMER)
 		daemon_end(d, 1);
@@ -359,16 +371,16 @@ int hooks_connect(struct daemon *d)
 		.closed = on_closed,
 	};
 	__u64 until = daemon_now() + d->options.wait_qmp_s * 1000 * MS_NS;
+	const char *path = config_self(d->config)->qmp;
 	int fd;
 
-	while ((fd = qmp_connect(d->options.qmp)) < 0 && daemon_now() < until)
+	while ((fd = qmp_connect(path)) < 0 && daemon_now() < until)
 		usleep(50000);
 	if (fd < 0) {
-		log_error(
-			"--qmp %s: %s: is QEMU there, with `-qmp unix:%s,server=on,wait=off`?",
-			d->options.qmp, strerror(-fd), d->options.qmp);
+		log_error("qmp %s: %s: is QEMU there, with `-qmp unix:%s,server=on,wait=off`?",
+			  path, strerror(-fd), path);
 		return fd;
 	}
 	d->qmp = qmp_new(fd, &handler, d);
-	return d->qmp ? 0 : -ENOMEM;
+	return d->qmp ? qmp_watch(d->qmp, d->loop) : -ENOMEM;
 }

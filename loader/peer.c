@@ -7,87 +7,22 @@
 #include <unistd.h>
 
 #include <arpa/inet.h>
-#include <endian.h>
+#include <net/if.h>
 #include <netinet/in.h>
 
 #include "log.h"
 #include "peer.h"
 
-#define READ_MAX 64           /* datagrams at a time */
+#define READ_MAX 64           /* datagrams of a path at a time */
 #define PROBE_NS 500000000ULL /* a try that has no answer by then is given up */
+#define LINK     0            /* the first path */
 
 const char *const peer_health_names[] = {
-	[PEER_UNKNOWN] = "unknown",
-	[PEER_ALIVE] = "alive",
-	[PEER_DOWN] = "daemon-down",
-	[PEER_LOST] = "lost",
+	[PEER_UNKNOWN] = "unknown",  [PEER_ALIVE] = "alive", [PEER_LINK_DOWN] = "link-down",
+	[PEER_DOWN] = "daemon-down", [PEER_LOST] = "lost",
 };
 
-/* The message's layout: the offset of each field. */
-enum {
-	AT_MAGIC = 0,
-	AT_VERSION = 4,
-	AT_ROLE = 6,
-	AT_STATE = 7,
-	AT_FLAGS = 8,
-	AT_EPOCH = 16,
-	AT_SEQUENCE = 24,
-	AT_NAME = 32,
-};
-
-static void put(unsigned char *to, __u64 value, int bytes)
-{
-	while (bytes--) {
-		to[bytes] = value;
-		value >>= 8;
-	}
-}
-
-static __u64 get(const unsigned char *from, int bytes)
-{
-	__u64 value = 0;
-
-	while (bytes--)
-		value = value << 8 | *from++;
-	return value;
-}
-
-void peer_encode(const struct peer_message *message, unsigned char bytes[PEER_BYTES])
-{
-	memset(bytes, 0, PEER_BYTES);
-	put(bytes + AT_MAGIC, PEER_MAGIC, 4);
-	put(bytes + AT_VERSION, PEER_VERSION, 2);
-	put(bytes + AT_ROLE, message->role, 1);
-	put(bytes + AT_STATE, message->state, 1);
-	put(bytes + AT_FLAGS, message->flags, 4);
-	put(bytes + AT_EPOCH, message->epoch, 8);
-	put(bytes + AT_SEQUENCE, message->sequence, 8);
-	memcpy(bytes + AT_NAME, message->name,
-	       strnlen(message->name, sizeof(message->name) - 1));
-}
-
-int peer_decode(struct peer_message *message, const unsigned char *bytes, size_t length)
-{
-	memset(message, 0, sizeof(*message));
-	if (length < AT_ROLE)
-		return -EMSGSIZE;
-	if (get(bytes + AT_MAGIC, 4) != PEER_MAGIC)
-		return -EBADMSG;
-	if (get(bytes + AT_VERSION, 2) != PEER_VERSION)
-		return -EPROTO;
-	if (length < PEER_BYTES)
-		return -EMSGSIZE;
-	message->role = get(bytes + AT_ROLE, 1);
-	message->state = get(bytes + AT_STATE, 1);
-	message->flags = get(bytes + AT_FLAGS, 4);
-	message->epoch = get(bytes + AT_EPOCH, 8);
-	message->sequence = get(bytes + AT_SEQUENCE, 8);
-	memcpy(message->name, bytes + AT_NAME, sizeof(message->name) - 1);
-	if ((message->role != COLO_ROLE_PRIMARY && message->role != COLO_ROLE_SECONDARY) ||
-	    message->state >= SESSION_STATES)
-		return -EBADMSG;
-	return 0;
-}
+/* ----------------------------------------------------------- addresses --- */
 
 /* Split "[A]:P", "A:P", "A" (an IPv6 address without brackets has no port). */
 static int split_address(const char *text, char host[64], const char **port)
@@ -147,57 +82,102 @@ int peer_parse_address(const char *text, struct sockaddr_storage *address, sockl
 	return -EINVAL;
 }
 
-/* The same port here, on any address: the device says which. */
-static void local_address(const struct sockaddr_storage *peer, struct sockaddr_storage *local)
+void peer_text(char *text, size_t size, const char *address, __u32 port)
 {
-	memset(local, 0, sizeof(*local));
-	local->ss_family = peer->ss_family;
-	if (peer->ss_family == AF_INET)
-		((struct sockaddr_in *)local)->sin_port =
-			((const struct sockaddr_in *)peer)->sin_port;
-	else
-		((struct sockaddr_in6 *)local)->sin6_port =
-			((const struct sockaddr_in6 *)peer)->sin6_port;
+	snprintf(text, size, strchr(address, ':') ? "[%s]:%u" : "%s:%u", address, port);
 }
 
-int peer_open(struct peer *peer, const char *text, const char *device, __u32 lost_ms,
-	      __u64 now_ns)
-{
-	struct sockaddr_storage address, local;
-	socklen_t length;
-	int fd, err, one = 1;
+/* -------------------------------------------------------------- sockets - */
 
-	memset(peer, 0, sizeof(*peer));
-	peer->fd = -1;
-	peer->probe_fd = -1;
-	peer->lost_ns = lost_ms * 1000000ULL;
-	peer->heard_ns = now_ns;
-	if (peer_parse_address(text, &address, &length)) {
-		log_error("--peer \"%s\": is not ADDR, ADDR:PORT or [ADDR6]:PORT", text);
+static int resolve(const char *address, __u32 port, const char *device,
+		   struct sockaddr_storage *to, socklen_t *length)
+{
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)to;
+	char text[80];
+
+	peer_text(text, sizeof(text), address, port);
+	if (peer_parse_address(text, to, length))
 		return -EINVAL;
-	}
-	local_address(&address, &local);
-	fd = socket(address.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if (address.ss_family == AF_INET6)
+	if (to->ss_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr))
+		v6->sin6_scope_id = if_nametoindex(device);
+	return 0;
+}
+
+static int set_options(int fd, int family, const char *device)
+{
+	int one = 1;
+
+	if (family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device)) ||
-	    bind(fd, (struct sockaddr *)&local, length) ||
-	    connect(fd, (struct sockaddr *)&address, length)) {
+	/* An address may come later than the daemon. */
+	if (family == AF_INET)
+		setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one));
+	else
+		setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &one, sizeof(one));
+	if (device && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device)))
+		return -errno;
+	return 0;
+}
+
+/* device: of the link; NULL for another path, whose addresses say where it is. */
+static int path_socket(struct peer_path *path, const struct sockaddr_storage *local,
+		       const char *device)
+{
+	int err;
+
+	path->fd = socket(path->to.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (path->fd < 0)
+		return -errno;
+	err = set_options(path->fd, path->to.ss_family, device);
+	if (!err && bind(path->fd, (const struct sockaddr *)local, path->to_length))
 		err = -errno;
-		log_error("--peer %s: no socket for it on %s: %s%s", text, device,
-			  strerror(-err),
+	/* So that a link without an address in the peer's network is found now. */
+	if (!err && device && connect(path->fd, (struct sockaddr *)&path->to, path->to_length))
+		err = -errno;
+	return err;
+}
+
+static int path_open(struct peer *peer, const struct config *config, const char *ours,
+		     const char *theirs, __u64 now_ns)
+{
+	bool link = !peer->paths;
+	struct peer_path *path = &peer->path[peer->paths++];
+	struct sockaddr_storage local;
+	int err;
+
+	*path = (struct peer_path){
+		.peer = peer, .fd = -1, .address = theirs, .heard_ns = now_ns};
+	err = resolve(ours, config->peer_port, peer->device, &local, &path->to_length);
+	if (!err)
+		err = resolve(theirs, config->peer_port, peer->device, &path->to,
+			      &path->to_length);
+	if (!err)
+		err = path_socket(path, &local, link ? peer->device : NULL);
+	if (err)
+		log_error("peer %s: no socket for heartbeats%s%s: %s%s", theirs,
+			  link ? " on " : "", link ? peer->device : "", strerror(-err),
 			  err == -ENETUNREACH ? " (has the link an address in its network?)" :
 						"");
-		close(fd);
-		return err;
-	}
-	peer->fd = fd;
-	peer->address = address;
-	peer->address_length = length;
-	snprintf(peer->device, sizeof(peer->device), "%s", device);
-	return 0;
+	return err;
+}
+
+int peer_open(struct peer *peer, const struct config *config, __u64 now_ns)
+{
+	const struct config_host *self = config_self(config), *other = config_peer(config);
+	int err;
+
+	memset(peer, 0, sizeof(*peer));
+	peer->probe_fd = -1;
+	peer->lost_ns = config->peer_timeout_ms * 1000000ULL;
+	snprintf(peer->device, sizeof(peer->device), "%s", self->link);
+	heartbeat_key(&peer->key_out, &config->secret, self->name);
+	heartbeat_key(&peer->key_in, &config->secret, other->name);
+	while (!peer->nonce)
+		secret_random(&peer->nonce, sizeof(peer->nonce));
+	err = path_open(peer, config, self->address, other->address, now_ns);
+	for (__u32 i = 0; !err && i < self->paths; i++)
+		err = path_open(peer, config, self->path[i], other->path[i], now_ns);
+	return err;
 }
 
 static void probe_end(struct peer *peer)
@@ -210,23 +190,71 @@ static void probe_end(struct peer *peer)
 void peer_close(struct peer *peer)
 {
 	probe_end(peer);
-	if (peer->fd >= 0)
-		close(peer->fd);
-	peer->fd = -1;
+	for (__u32 i = 0; i < peer->paths; i++)
+		if (peer->path[i].fd >= 0)
+			close(peer->path[i].fd);
+	peer->paths = 0;
 }
 
-void peer_send(struct peer *peer, struct peer_message *message)
+/* ----------------------------------------------------------------- send -- */
+
+static void path_send(const struct peer_path *path, const unsigned char bytes[HEARTBEAT_BYTES])
 {
-	unsigned char bytes[PEER_BYTES];
+	bool link = path == &path->peer->path[LINK];
+	const struct sockaddr *to = link ? NULL : (const struct sockaddr *)&path->to;
+	socklen_t length = link ? 0 : path->to_length;
 
-	if (peer->fd < 0)
-		return;
-	message->sequence = ++peer->sequence;
-	peer_encode(message, bytes);
 	/* An error is that of the one before; peer_judge() sees the silence. */
-	if (send(peer->fd, bytes, sizeof(bytes), 0) < 0)
-		send(peer->fd, bytes, sizeof(bytes), 0);
+	if (sendto(path->fd, bytes, HEARTBEAT_BYTES, 0, to, length) < 0)
+		sendto(path->fd, bytes, HEARTBEAT_BYTES, 0, to, length);
 }
+
+static void complete(struct peer *peer, struct heartbeat *beat, __u64 now_ns)
+{
+	/* Two in one tick of the clock are two, too. */
+	peer->sent_ns = now_ns > peer->sent_ns ? now_ns : peer->sent_ns + 1;
+	beat->nonce = peer->nonce;
+	beat->sent_ns = peer->sent_ns;
+}
+
+void peer_send(struct peer *peer, const struct heartbeat *news, __u64 now_ns)
+{
+	unsigned char bytes[HEARTBEAT_BYTES];
+	struct heartbeat beat = *news;
+
+	peer->said = beat;
+	complete(peer, &beat, now_ns);
+	beat.echo_nonce = peer->last.nonce;
+	beat.echo_ns = peer->last.sent_ns;
+	if (beat.flags & HEARTBEAT_PROMISE)
+		peer->promise_ns = peer->last_ns;
+	heartbeat_encode(&beat, &peer->key_out, bytes);
+	for (__u32 i = 0; i < peer->paths; i++)
+		path_send(&peer->path[i], bytes);
+}
+
+/*
+ * To a daemon that is new, or to whoever repeats what an old one has sent: what
+ * this side said last, with the echo that it needs to send one that counts.
+ */
+static void answer_stranger(struct peer_path *path, const struct heartbeat *theirs,
+			    __u64 now_ns)
+{
+	struct peer *peer = path->peer;
+	struct heartbeat beat = peer->said;
+	unsigned char bytes[HEARTBEAT_BYTES];
+
+	if (beat.role == COLO_ROLE_NONE) /* nothing yet */
+		return;
+	complete(peer, &beat, now_ns);
+	beat.echo_nonce = theirs->nonce;
+	beat.echo_ns = theirs->sent_ns;
+	beat.flags &= ~HEARTBEAT_PROMISE;
+	heartbeat_encode(&beat, &peer->key_out, bytes);
+	path_send(path, bytes);
+}
+
+/* -------------------------------------------------------------- receive -- */
 
 static void warn_once(struct peer *peer, int err)
 {
@@ -237,44 +265,86 @@ static void warn_once(struct peer *peer, int err)
 		"peer: %s",
 		err == -EPROTO ?
 			"its daemon speaks another version: use the same colo-bpf on both hosts" :
+		err == -EACCES ?
+			"its heartbeats are made with another secret: secret_file must be the same on both hosts" :
 			"datagrams that are no heartbeats come to its port");
 }
 
-int peer_receive(struct peer *peer, __u64 now_ns)
+/* Does it count: is it none that somebody has kept? */
+static bool counts(const struct peer_path *path, const struct heartbeat *beat)
 {
-	unsigned char bytes[512];
+	const struct peer *peer = path->peer;
 
-	for (int i = 0; peer->fd >= 0 && i < READ_MAX; i++) {
-		struct peer_message message;
-		ssize_t n = recv(peer->fd, bytes, sizeof(bytes), 0);
+	if (beat->echo_nonce != peer->nonce || beat->echo_ns > peer->sent_ns)
+		return false;
+	/* A daemon that is new echoes what none before it has. */
+	if (beat->nonce != peer->last.nonce)
+		return beat->echo_ns > peer->echoed_ns;
+	return beat->sent_ns > path->sent_ns &&
+	       beat->sent_ns + peer->lost_ns >= peer->last.sent_ns;
+}
+
+/* Is it the newest? What comes over several paths comes several times. */
+static bool take(struct peer_path *path, const struct heartbeat *beat, __u64 now_ns)
+{
+	struct peer *peer = path->peer;
+	bool same = beat->nonce == peer->last.nonce;
+
+	for (__u32 i = 0; !same && i < peer->paths; i++)
+		peer->path[i].sent_ns = 0;
+	path->heard_ns = now_ns;
+	path->sent_ns = beat->sent_ns;
+	if (beat->echo_ns > peer->echoed_ns)
+		peer->echoed_ns = beat->echo_ns;
+	if (same && beat->sent_ns <= peer->last.sent_ns)
+		return false;
+	peer->known = true;
+	peer->last = *beat;
+	peer->last_ns = now_ns;
+	peer->refused_ns = 0;
+	return true;
+}
+
+static void path_receive(struct peer_path *path, __u64 now_ns, void (*call)(void *context),
+			 void *context)
+{
+	for (int i = 0; i < READ_MAX; i++) {
+		unsigned char bytes[512];
+		struct heartbeat beat;
+		ssize_t n = recv(path->fd, bytes, sizeof(bytes), 0);
 		int err;
 
 		if (n < 0 && (errno == EAGAIN || errno == ENOTCONN))
 			break;
 		if (n < 0) /* what became of one that was sent */
 			continue;
-		err = peer_decode(&message, bytes, n);
-		if (err) {
-			warn_once(peer, err);
-			continue;
-		}
-		peer->last = message;
-		peer->heard_ns = now_ns;
-		peer->refused_ns = 0;
-		peer->leaving = message.flags & PEER_LEAVING;
-		return 1;
+		err = heartbeat_decode(&beat, &path->peer->key_in, bytes, n);
+		if (err)
+			warn_once(path->peer, err);
+		else if (!counts(path, &beat) && beat.echo_nonce != path->peer->nonce)
+			answer_stranger(path, &beat, now_ns);
+		else if (counts(path, &beat) && take(path, &beat, now_ns))
+			call(context);
 	}
-	return 0;
 }
+
+void peer_receive(struct peer *peer, __u64 now_ns, void (*call)(void *context), void *context)
+{
+	for (__u32 i = 0; i < peer->paths; i++)
+		path_receive(&peer->path[i], now_ns, call, context);
+}
+
+/* ---------------------------------------------------------------- judge -- */
 
 static void probe_begin(struct peer *peer, __u64 now_ns)
 {
-	int fd = socket(peer->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	const struct peer_path *link = &peer->path[LINK];
+	int fd = socket(link->to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, peer->device, strlen(peer->device));
-	if (connect(fd, (struct sockaddr *)&peer->address, peer->address_length) &&
+	if (connect(fd, (const struct sockaddr *)&link->to, link->to_length) &&
 	    errno != EINPROGRESS) {
 		if (errno == ECONNREFUSED)
 			peer->refused_ns = now_ns;
@@ -302,26 +372,63 @@ static void probe_look(struct peer *peer, __u64 now_ns)
 	}
 }
 
+static bool leaving(const struct peer *peer)
+{
+	return peer->last.flags & HEARTBEAT_LEAVING;
+}
+
 void peer_probe(struct peer *peer, __u64 now_ns)
 {
 	if (peer->probe_fd >= 0)
 		probe_look(peer, now_ns);
-	if (peer->fd >= 0 && peer->probe_fd < 0 &&
-	    (peer->leaving || now_ns > peer->heard_ns + peer->lost_ns / 4))
+	if (peer->probe_fd < 0 &&
+	    (leaving(peer) || now_ns > peer_heard_ns(peer) + peer->lost_ns / 4))
 		probe_begin(peer, now_ns);
+}
+
+__u64 peer_heard_ns(const struct peer *peer)
+{
+	__u64 heard = 0;
+
+	for (__u32 i = 0; i < peer->paths; i++)
+		if (peer->path[i].heard_ns > heard)
+			heard = peer->path[i].heard_ns;
+	return heard;
 }
 
 enum peer_health peer_judge(const struct peer *peer, __u64 now_ns)
 {
-	bool silent = now_ns > peer->heard_ns + peer->lost_ns;
+	bool silent = now_ns > peer_heard_ns(peer) + peer->lost_ns;
 
-	if (peer->health == PEER_UNKNOWN && !peer->last.sequence)
+	if (!peer->known)
 		return PEER_UNKNOWN;
-	if (!silent && !peer->leaving)
-		return PEER_ALIVE;
-	if (peer->leaving && !silent)
+	if (!silent && !leaving(peer))
+		return now_ns > peer->path[LINK].heard_ns + peer->lost_ns ? PEER_LINK_DOWN :
+									    PEER_ALIVE;
+	if (leaving(peer) && !silent)
 		return PEER_DOWN;
 	if (peer->refused_ns && now_ns <= peer->refused_ns + peer->lost_ns)
 		return PEER_DOWN;
 	return PEER_LOST;
+}
+
+void peer_watch_paths(struct peer *peer, __u64 now_ns)
+{
+	/* That of a peer that is silent everywhere is said elsewhere. */
+	bool heard = now_ns <= peer_heard_ns(peer) + peer->lost_ns;
+
+	for (__u32 i = 0; heard && peer->paths > 1 && i < peer->paths; i++) {
+		struct peer_path *path = &peer->path[i];
+		bool silent = now_ns > path->heard_ns + peer->lost_ns;
+
+		if (silent == path->silent)
+			continue;
+		path->silent = silent;
+		if (silent)
+			log_warning("peer: nothing is heard from %s%s", path->address,
+				    i == LINK ? ", over the link" : "");
+		else
+			log_info("peer: %s is heard%s", path->address,
+				 i == LINK ? ", over the link" : "");
+	}
 }

@@ -11,7 +11,6 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
-#include <sys/timerfd.h>
 
 #include <bpf/libbpf.h>
 
@@ -20,39 +19,40 @@
 #include "log.h"
 #include "options.h"
 
-struct loop {
-	int epoll;
-	int timer;
-	int signals;
-	int ring;
-	bool qmp_writes; /* QMP is polled for writing, too */
-	bool qmp_watched;
-};
+static int signals = -1;
 
-static int watch(struct loop *loop, int fd, unsigned int events)
+static void on_ring(void *context, __u32 events)
 {
-	struct epoll_event event = {.events = events, .data.fd = fd};
+	struct daemon *d = context;
 
-	return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+	(void)events;
+	ring_buffer__consume(d->ring);
 }
 
-/* QMP's socket goes away by itself when it is closed. */
-static void watch_qmp(struct loop *loop, struct daemon *d)
+static void on_peer(void *context, __u32 events)
 {
-	bool writes = d->qmp && qmp_wants_write(d->qmp);
-	struct epoll_event event = {.events = EPOLLIN};
+	(void)events;
+	daemon_peer_input(context);
+}
 
-	if (!d->qmp || !qmp_is_open(d->qmp))
-		return;
-	if (loop->qmp_watched && writes == loop->qmp_writes)
-		return;
-	event.data.fd = qmp_fd(d->qmp);
-	if (writes)
-		event.events |= EPOLLOUT;
-	epoll_ctl(loop->epoll, loop->qmp_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, event.data.fd,
-		  &event);
-	loop->qmp_watched = true;
-	loop->qmp_writes = writes;
+static void on_signal(void *context, __u32 events)
+{
+	struct signalfd_siginfo info;
+	struct daemon *d = context;
+
+	(void)events;
+	while (read(signals, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGHUP) {
+			daemon_reload(d);
+			continue;
+		}
+		log_info("%s: ends, the data path goes on without time-outs and checkpoints",
+			 d->options.name);
+		notify_manager("STOPPING=1");
+		d->leaving = true;
+		daemon_heartbeat(d);
+		daemon_end(d, 0);
+	}
 }
 
 static int open_signals(void)
@@ -67,110 +67,38 @@ static int open_signals(void)
 	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
-static int loop_open(struct loop *loop, struct daemon *d)
+static int inputs_open(struct daemon *d)
 {
 	int err;
 
-	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
-	loop->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	loop->signals = open_signals();
+	signals = open_signals();
 	d->ring = ring_buffer__new(d->dp.map_fd[MAP_EVENTS], daemon_ring_event, d, NULL);
-	if (loop->epoll < 0 || loop->timer < 0 || loop->signals < 0 || !d->ring) {
+	if (signals < 0 || !d->ring) {
 		err = errno ? -errno : -ENOMEM;
 		log_error("%s: the event loop cannot be set up: %s", d->options.name,
 			  strerror(-err));
 		return err;
 	}
-	loop->ring = ring_buffer__epoll_fd(d->ring);
-	err = watch(loop, loop->timer, EPOLLIN);
+	err = loop_add(d->loop, signals, EPOLLIN, on_signal, d);
 	if (!err)
-		err = watch(loop, loop->signals, EPOLLIN);
-	if (!err)
-		err = watch(loop, loop->ring, EPOLLIN);
-	if (!err && d->peer.fd >= 0)
-		err = watch(loop, d->peer.fd, EPOLLIN);
+		err = loop_add(d->loop, ring_buffer__epoll_fd(d->ring), EPOLLIN, on_ring, d);
+	for (__u32 i = 0; !err && i < d->peer.paths; i++)
+		err = loop_add(d->loop, d->peer.path[i].fd, EPOLLIN, on_peer, d);
 	return err;
 }
 
-static void loop_close(struct loop *loop, struct daemon *d)
+static void inputs_close(struct daemon *d)
 {
 	ring_buffer__free(d->ring);
-	close(loop->signals);
-	close(loop->timer);
-	close(loop->epoll);
+	close(signals);
 }
 
-static void set_timer(struct loop *loop, struct daemon *d)
+static void run_loop(struct daemon *d)
 {
-	__u64 next = daemon_next(d);
-	struct itimerspec spec = {
-		.it_value.tv_sec = next / 1000000000ULL,
-		.it_value.tv_nsec = next % 1000000000ULL,
-	};
-
-	if (!next)
-		spec.it_value.tv_nsec = 1;
-	timerfd_settime(loop->timer, TFD_TIMER_ABSTIME, &spec, NULL);
-}
-
-static void on_signal(struct loop *loop, struct daemon *d)
-{
-	struct signalfd_siginfo info;
-
-	while (read(loop->signals, &info, sizeof(info)) == sizeof(info)) {
-		if (info.ssi_signo == SIGHUP)
-			continue;
-		log_info("%s: ends, the data path goes on without time-outs and checkpoints",
-			 d->options.name);
-		notify_manager("STOPPING=1");
-		d->leaving = true;
-		daemon_heartbeat(d);
-		daemon_end(d, 0);
-	}
-}
-
-static void on_ready(struct loop *loop, struct daemon *d, const struct epoll_event *event)
-{
-	int fd = event->data.fd;
-	__u64 expired;
-
-	if (fd == loop->timer) {
-		if (read(fd, &expired, sizeof(expired)) < 0)
-			return;
-	} else if (fd == loop->signals) {
-		on_signal(loop, d);
-	} else if (fd == loop->ring) {
-		ring_buffer__consume(d->ring);
-	} else if (fd == d->peer.fd) {
-		daemon_peer_input(d);
-	} else if (server_owns(d, fd)) {
-		if (!server_is_listener(d, fd))
-			server_client(d, fd);
-		else
-			server_accept(d);
-	} else if (d->qmp && fd == qmp_fd(d->qmp)) {
-		if (event->events & EPOLLOUT)
-			qmp_output(d->qmp);
-		if (event->events & ~EPOLLOUT)
-			qmp_input(d->qmp);
-	}
-}
-
-static void loop_run(struct loop *loop, struct daemon *d)
-{
-	struct epoll_event events[16];
-
 	while (!d->ending) {
-		int count;
-
 		daemon_timers(d);
-		watch_qmp(loop, d);
-		set_timer(loop, d);
-		if (d->ending)
+		if (d->ending || loop_once(d->loop, daemon_next(d)))
 			break;
-		count = epoll_wait(loop->epoll, events, 16, -1);
-		for (int i = 0; i < count && !d->ending; i++)
-			on_ready(loop, d, &events[i]);
 	}
 }
 
@@ -184,9 +112,63 @@ static void take_precedence(void)
 	mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 }
 
+/* The instance that is attached: is it the one that the file describes? */
+static int check_device(const struct daemon *d, const char *name, const char *attached,
+			const char *wanted)
+{
+	if (!strcmp(attached, wanted))
+		return 0;
+	log_error("%s: %s is %s, but %s was attached with %s: detach and attach it",
+		  d->config->path, name, wanted, d->options.name, attached);
+	return -EINVAL;
+}
+
+static void check_size(const struct daemon *d, const char *name, __u32 attached, __u32 wanted)
+{
+	if (attached != wanted)
+		log_warning("%s: proxy.%s is %u; %s was attached with %u and keeps that",
+			    d->config->path, name, wanted, d->options.name, attached);
+}
+
+static int check_instance(const struct daemon *d)
+{
+	const struct config_host *self = config_self(d->config);
+	const struct colo_config *had = d->dp.config, *has = &d->config->proxy;
+
+	check_size(d, "max_flows", had->max_flows, has->max_flows);
+	check_size(d, "max_frames", had->max_frames, has->max_frames);
+	check_size(d, "small_blocks", had->small_blocks, has->small_blocks);
+	check_size(d, "big_blocks", had->big_blocks, has->big_blocks);
+	return check_device(d, "guest", d->dp.abi.guest, self->guest) ||
+			       check_device(d, "port", d->dp.abi.port, self->port) ||
+			       check_device(d, "link", d->dp.abi.link, self->link) ?
+		       -EINVAL :
+		       0;
+}
+
+static int open_channel(struct daemon *d)
+{
+	const struct config_host *self = config_self(d->config), *peer = config_peer(d->config);
+	const struct channel_options options = {
+		.loop = d->loop,
+		.daemon = d,
+		.secret = d->config->secret,
+		.self = self->name,
+		.peer = peer->name,
+		.address = self->address,
+		.peer_address = peer->address,
+		.device = self->link,
+		.port = d->config->channel_port,
+		.connects = d->config->role == COLO_ROLE_PRIMARY,
+		.changed = daemon_channel_changed,
+	};
+
+	d->channel = channel_open(&options);
+	return d->channel ? 0 : -EIO;
+}
+
 static int open_parts(struct daemon *d)
 {
-	const char *peer = d->options.peer ? d->options.peer : d->dp.abi.peer;
 	int err;
 
 	if (d->dp.abi.netns_ino != datapath_netns()) {
@@ -196,52 +178,64 @@ static int open_parts(struct daemon *d)
 		return -EXDEV;
 	}
 	err = datapath_repair(&d->dp);
+	if (!err)
+		err = check_instance(d);
 	if (err)
 		return err;
-	if (*peer)
-		err = peer_open(&d->peer, peer, d->dp.abi.link, d->options.peer_timeout_ms,
-				daemon_now());
-	else
-		log_warning("%s: no --peer: nobody tells when the other host is gone",
-			    d->options.name);
+	daemon_set_proxy(d);
+	err = peer_open(&d->peer, d->config, daemon_now());
+	if (!err)
+		err = open_channel(d);
 	if (!err)
 		err = daemon_adopt(d);
+	return err;
+}
+
+static int run_daemon(struct daemon *d)
+{
+	int err;
+
+	err = datapath_open(d->options.name, &d->dp);
+	if (err)
+		return err;
+	err = open_parts(d);
+	if (!err)
+		err = inputs_open(d);
+	if (!err)
+		err = server_open(d);
+	if (!err)
+		err = hooks_connect(d);
+	if (!err) {
+		take_precedence();
+		run_loop(d);
+	}
+	watchdog_stop(d);
+	server_close(d);
+	qmp_free(d->qmp);
+	inputs_close(d);
+	channel_close(d->channel);
+	peer_close(&d->peer);
+	datapath_close(&d->dp);
 	return err;
 }
 
 static int daemon_run(const struct daemon_options *options)
 {
 	struct daemon *d = calloc(1, sizeof(*d));
-	struct loop loop = {.epoll = -1, .timer = -1, .signals = -1};
-	int err;
+	int status = EXIT_FAILED;
 
 	if (!d)
-		return EXIT_FAILED;
+		return status;
 	d->options = *options;
 	daemon_init(d);
-	err = datapath_open(options->name, &d->dp);
-	if (err)
-		goto out;
-	err = open_parts(d);
-	if (!err)
-		err = loop_open(&loop, d);
-	if (!err)
-		err = server_open(d, loop.epoll);
-	if (!err)
-		err = hooks_connect(d);
-	if (!err) {
-		take_precedence();
-		loop_run(&loop, d);
-	}
-	server_close(d);
-	qmp_free(d->qmp);
-	loop_close(&loop, d);
-	peer_close(&d->peer);
-	datapath_close(&d->dp);
-out:
-	err = err ? EXIT_FAILED : d->status;
+	d->loop = loop_new();
+	d->config = config_load(options->config);
+	if (d->loop && d->config && !run_daemon(d))
+		status = d->status;
+	config_free(d->config);
+	loop_free(d->loop);
 	free(d);
-	return err;
+	return status;
 }
 
 int cmd_run(int argc, char **argv)
@@ -251,29 +245,14 @@ int cmd_run(int argc, char **argv)
 		[LOST_MANUAL] = "manual",
 		NULL,
 	};
-	struct daemon_options o = {
-		.heartbeat_ms = 50,
-		.peer_timeout_ms = 200,
-		.ack_timeout_ms = 5000,
-	};
+	struct daemon_options o = {};
 	const struct option_row rows[] = {
 		{OPTION_NAME, .argument = "NAME", .required = true, .value = &o.name},
-		{OPTION_TEXT, .name = "qmp", .required = true, .argument = "SOCKET",
-		 .value = &o.qmp, .help = "a QMP socket of QEMU, the daemon's own"},
-		{OPTION_TEXT, .name = "peer", .argument = "ADDR[:PORT]", .value = &o.peer,
-		 .help = "the other host's daemon (as attached; port 7730)"},
+		{OPTION_TEXT, .name = "config", .argument = "FILE", .value = &o.config,
+		 .help = "the configuration (" CONFIG_DIR "/NAME.conf)"},
 		{OPTION_CHOICE, .name = "peer-lost", .argument = "POLICY",
 		 .value = &o.peer_lost, .choices = policies,
 		 .help = "when the peer is lost (failover); see colo-bpf(8) on split brain"},
-		{OPTION_NUMBER, .name = "heartbeat-ms", .argument = "MS",
-		 .value = &o.heartbeat_ms, .min = 1, .max = 10000,
-		 .help = "a heartbeat to the peer each (50)"},
-		{OPTION_NUMBER, .name = "peer-timeout-ms", .argument = "MS",
-		 .value = &o.peer_timeout_ms, .min = 10, .max = 600000,
-		 .help = "silence of the peer that is its loss (200)"},
-		{OPTION_NUMBER, .name = "ack-timeout-ms", .argument = "MS",
-		 .value = &o.ack_timeout_ms, .min = 100, .max = 600000,
-		 .help = "QEMU waits that long for the daemon (5000)"},
 		{OPTION_NUMBER, .name = "wait-qmp-s", .argument = "SECONDS",
 		 .value = &o.wait_qmp_s, .min = 0, .max = 3600,
 		 .help = "wait for the QMP socket to be there (0)"},
@@ -283,14 +262,14 @@ int cmd_run(int argc, char **argv)
 		{OPTION_END},
 	};
 	int status = options_parse("run", command_summary("run"), rows, argc, argv);
+	char path[256];
 
 	if (status != -1)
 		return status;
-	if (o.peer_timeout_ms < 2 * o.heartbeat_ms)
-		return options_bad(
-			"run", "--peer-timeout-ms %u: must be at least twice --heartbeat-ms %u",
-			o.peer_timeout_ms, o.heartbeat_ms);
 	if (o.on_failover && !hooks_check_file(o.on_failover))
 		return EXIT_FAILED;
+	config_default_path(path, sizeof(path), o.name);
+	if (!o.config)
+		o.config = path;
 	return daemon_run(&o);
 }

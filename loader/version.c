@@ -22,7 +22,7 @@ int cmd_version(int argc, char **argv)
 	object = json_object();
 	output_text(object, "colo-bpf", COLO_VERSION);
 	output_number(object, "abi", COLO_ABI_VERSION);
-	output_number(object, "peer_protocol", PEER_VERSION);
+	output_number(object, "peer_protocol", HEARTBEAT_VERSION);
 	snprintf(text, sizeof(text), "%u.%u", libbpf_major_version(), libbpf_minor_version());
 	output_text(object, "libbpf", text);
 	return output(object) ? EXIT_FAILED : EXIT_OK;
