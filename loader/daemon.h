@@ -12,12 +12,12 @@
 #include <linux/types.h>
 
 #include "datapath.h"
+#include "loop.h"
 #include "peer.h"
 #include "qmp.h"
 #include "session.h"
 
-#define MS_NS    1000000ULL
-#define NO_TIMER (~0ULL)
+#define MS_NS 1000000ULL
 
 enum lost_policy {
 	LOST_FAILOVER,
@@ -47,6 +47,7 @@ struct server;
 
 struct daemon {
 	struct daemon_options options;
+	struct loop *loop;
 	struct datapath dp;
 	struct session session;
 	struct qmp *qmp;
@@ -101,12 +102,8 @@ void hooks_fail_over(struct daemon *d);
 bool hooks_check_file(const char *path);
 
 /* server.c */
-int server_open(struct daemon *d, int epoll);
+int server_open(struct daemon *d);
 void server_close(struct daemon *d);
-void server_accept(struct daemon *d);
-void server_client(struct daemon *d, int fd);
-bool server_owns(const struct daemon *d, int fd);
-bool server_is_listener(const struct daemon *d, int fd);
 /* To all that follow the events; taken over. */
 void server_publish(struct daemon *d, json_t *event);
 

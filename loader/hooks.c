@@ -370,5 +370,5 @@ int hooks_connect(struct daemon *d)
 		return fd;
 	}
 	d->qmp = qmp_new(fd, &handler, d);
-	return d->qmp ? 0 : -ENOMEM;
+	return d->qmp ? qmp_watch(d->qmp, d->loop) : -ENOMEM;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -36,6 +37,8 @@ struct bytes {
 
 struct qmp {
 	int fd;
+	struct loop *loop; /* that watches fd, or NULL */
+	bool writes;       /* ... for writing, too */
 	enum qmp_state state;
 	bool oob;
 	unsigned long last_id;
@@ -129,6 +132,8 @@ static void qmp_close(struct qmp *qmp, int error, const char *text)
 	if (qmp->state == QMP_CLOSED)
 		return;
 	qmp->state = QMP_CLOSED;
+	if (qmp->loop)
+		loop_remove(qmp->loop, qmp->fd);
 	close(qmp->fd);
 	qmp->fd = -1;
 	while ((command = qmp->commands)) {
@@ -166,13 +171,45 @@ bool qmp_wants_write(const struct qmp *qmp)
 	return qmp->state != QMP_CLOSED && qmp->out.length;
 }
 
+static void ready(void *context, __u32 events)
+{
+	struct qmp *qmp = context;
+
+	if (events & EPOLLOUT)
+		qmp_output(qmp);
+	if (events & ~EPOLLOUT)
+		qmp_input(qmp);
+}
+
+int qmp_watch(struct qmp *qmp, struct loop *loop)
+{
+	int err = loop_add(loop, qmp->fd, EPOLLIN, ready, qmp);
+
+	if (err)
+		return err;
+	qmp->loop = loop;
+	qmp->writes = false;
+	qmp_output(qmp);
+	return 0;
+}
+
+static void watch_writes(struct qmp *qmp)
+{
+	bool writes = qmp_wants_write(qmp);
+
+	if (!qmp->loop || qmp->state == QMP_CLOSED || writes == qmp->writes)
+		return;
+	qmp->writes = writes;
+	loop_change(qmp->loop, qmp->fd, writes ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
 void qmp_output(struct qmp *qmp)
 {
 	while (qmp_wants_write(qmp)) {
 		ssize_t n = send(qmp->fd, qmp->out.data, qmp->out.length, MSG_NOSIGNAL);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return;
+			break;
 		if (n < 0) {
 			int err = errno == EPIPE || errno == ECONNRESET ? 0 : -errno;
 
@@ -182,6 +219,7 @@ void qmp_output(struct qmp *qmp)
 		}
 		bytes_drop(&qmp->out, n);
 	}
+	watch_writes(qmp);
 }
 
 static int send_object(struct bytes *to, json_t *object)

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <jansson.h>
 
+#include "loop.h"
+
 struct qmp;
 
 /* An answer: `value` of "return", or the error's text (value is NULL then). */
@@ -38,7 +40,10 @@ void qmp_free(struct qmp *qmp);
 int qmp_fd(const struct qmp *qmp);
 bool qmp_is_open(const struct qmp *qmp);
 
-/* Is something left to be written? Then poll for that, too. */
+/* Let the loop call qmp_input() and qmp_output() until the connection ends. 0 or -errno. */
+int qmp_watch(struct qmp *qmp, struct loop *loop);
+
+/* Is something left to be written? Without a loop: poll for that, too. */
 bool qmp_wants_write(const struct qmp *qmp);
 
 /* Call when the socket is readable or writable. */

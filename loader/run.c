@@ -11,7 +11,6 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
-#include <sys/timerfd.h>
 
 #include <bpf/libbpf.h>
 
@@ -20,39 +19,38 @@
 #include "log.h"
 #include "options.h"
 
-struct loop {
-	int epoll;
-	int timer;
-	int signals;
-	int ring;
-	bool qmp_writes; /* QMP is polled for writing, too */
-	bool qmp_watched;
-};
+static int signals = -1;
 
-static int watch(struct loop *loop, int fd, unsigned int events)
+static void on_ring(void *context, __u32 events)
 {
-	struct epoll_event event = {.events = events, .data.fd = fd};
+	struct daemon *d = context;
 
-	return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+	(void)events;
+	ring_buffer__consume(d->ring);
 }
 
-/* QMP's socket goes away by itself when it is closed. */
-static void watch_qmp(struct loop *loop, struct daemon *d)
+static void on_peer(void *context, __u32 events)
 {
-	bool writes = d->qmp && qmp_wants_write(d->qmp);
-	struct epoll_event event = {.events = EPOLLIN};
+	(void)events;
+	daemon_peer_input(context);
+}
 
-	if (!d->qmp || !qmp_is_open(d->qmp))
-		return;
-	if (loop->qmp_watched && writes == loop->qmp_writes)
-		return;
-	event.data.fd = qmp_fd(d->qmp);
-	if (writes)
-		event.events |= EPOLLOUT;
-	epoll_ctl(loop->epoll, loop->qmp_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, event.data.fd,
-		  &event);
-	loop->qmp_watched = true;
-	loop->qmp_writes = writes;
+static void on_signal(void *context, __u32 events)
+{
+	struct signalfd_siginfo info;
+	struct daemon *d = context;
+
+	(void)events;
+	while (read(signals, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGHUP)
+			continue;
+		log_info("%s: ends, the data path goes on without time-outs and checkpoints",
+			 d->options.name);
+		notify_manager("STOPPING=1");
+		d->leaving = true;
+		daemon_heartbeat(d);
+		daemon_end(d, 0);
+	}
 }
 
 static int open_signals(void)
@@ -67,110 +65,38 @@ static int open_signals(void)
 	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
-static int loop_open(struct loop *loop, struct daemon *d)
+static int inputs_open(struct daemon *d)
 {
 	int err;
 
-	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
-	loop->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	loop->signals = open_signals();
+	signals = open_signals();
 	d->ring = ring_buffer__new(d->dp.map_fd[MAP_EVENTS], daemon_ring_event, d, NULL);
-	if (loop->epoll < 0 || loop->timer < 0 || loop->signals < 0 || !d->ring) {
+	if (signals < 0 || !d->ring) {
 		err = errno ? -errno : -ENOMEM;
 		log_error("%s: the event loop cannot be set up: %s", d->options.name,
 			  strerror(-err));
 		return err;
 	}
-	loop->ring = ring_buffer__epoll_fd(d->ring);
-	err = watch(loop, loop->timer, EPOLLIN);
+	err = loop_add(d->loop, signals, EPOLLIN, on_signal, d);
 	if (!err)
-		err = watch(loop, loop->signals, EPOLLIN);
-	if (!err)
-		err = watch(loop, loop->ring, EPOLLIN);
+		err = loop_add(d->loop, ring_buffer__epoll_fd(d->ring), EPOLLIN, on_ring, d);
 	if (!err && d->peer.fd >= 0)
-		err = watch(loop, d->peer.fd, EPOLLIN);
+		err = loop_add(d->loop, d->peer.fd, EPOLLIN, on_peer, d);
 	return err;
 }
 
-static void loop_close(struct loop *loop, struct daemon *d)
+static void inputs_close(struct daemon *d)
 {
 	ring_buffer__free(d->ring);
-	close(loop->signals);
-	close(loop->timer);
-	close(loop->epoll);
+	close(signals);
 }
 
-static void set_timer(struct loop *loop, struct daemon *d)
+static void run_loop(struct daemon *d)
 {
-	__u64 next = daemon_next(d);
-	struct itimerspec spec = {
-		.it_value.tv_sec = next / 1000000000ULL,
-		.it_value.tv_nsec = next % 1000000000ULL,
-	};
-
-	if (!next)
-		spec.it_value.tv_nsec = 1;
-	timerfd_settime(loop->timer, TFD_TIMER_ABSTIME, &spec, NULL);
-}
-
-static void on_signal(struct loop *loop, struct daemon *d)
-{
-	struct signalfd_siginfo info;
-
-	while (read(loop->signals, &info, sizeof(info)) == sizeof(info)) {
-		if (info.ssi_signo == SIGHUP)
-			continue;
-		log_info("%s: ends, the data path goes on without time-outs and checkpoints",
-			 d->options.name);
-		notify_manager("STOPPING=1");
-		d->leaving = true;
-		daemon_heartbeat(d);
-		daemon_end(d, 0);
-	}
-}
-
-static void on_ready(struct loop *loop, struct daemon *d, const struct epoll_event *event)
-{
-	int fd = event->data.fd;
-	__u64 expired;
-
-	if (fd == loop->timer) {
-		if (read(fd, &expired, sizeof(expired)) < 0)
-			return;
-	} else if (fd == loop->signals) {
-		on_signal(loop, d);
-	} else if (fd == loop->ring) {
-		ring_buffer__consume(d->ring);
-	} else if (fd == d->peer.fd) {
-		daemon_peer_input(d);
-	} else if (server_owns(d, fd)) {
-		if (!server_is_listener(d, fd))
-			server_client(d, fd);
-		else
-			server_accept(d);
-	} else if (d->qmp && fd == qmp_fd(d->qmp)) {
-		if (event->events & EPOLLOUT)
-			qmp_output(d->qmp);
-		if (event->events & ~EPOLLOUT)
-			qmp_input(d->qmp);
-	}
-}
-
-static void loop_run(struct loop *loop, struct daemon *d)
-{
-	struct epoll_event events[16];
-
 	while (!d->ending) {
-		int count;
-
 		daemon_timers(d);
-		watch_qmp(loop, d);
-		set_timer(loop, d);
-		if (d->ending)
+		if (d->ending || loop_once(d->loop, daemon_next(d)))
 			break;
-		count = epoll_wait(loop->epoll, events, 16, -1);
-		for (int i = 0; i < count && !d->ending; i++)
-			on_ready(loop, d, &events[i]);
 	}
 }
 
@@ -209,33 +135,34 @@ static int open_parts(struct daemon *d)
 static int daemon_run(const struct daemon_options *options)
 {
 	struct daemon *d = calloc(1, sizeof(*d));
-	struct loop loop = {.epoll = -1, .timer = -1, .signals = -1};
 	int err;
 
 	if (!d)
 		return EXIT_FAILED;
 	d->options = *options;
 	daemon_init(d);
-	err = datapath_open(options->name, &d->dp);
+	d->loop = loop_new();
+	err = d->loop ? datapath_open(options->name, &d->dp) : -ENOMEM;
 	if (err)
 		goto out;
 	err = open_parts(d);
 	if (!err)
-		err = loop_open(&loop, d);
+		err = inputs_open(d);
 	if (!err)
-		err = server_open(d, loop.epoll);
+		err = server_open(d);
 	if (!err)
 		err = hooks_connect(d);
 	if (!err) {
 		take_precedence();
-		loop_run(&loop, d);
+		run_loop(d);
 	}
 	server_close(d);
 	qmp_free(d->qmp);
-	loop_close(&loop, d);
+	inputs_close(d);
 	peer_close(&d->peer);
 	datapath_close(&d->dp);
 out:
+	loop_free(d->loop);
 	err = err ? EXIT_FAILED : d->status;
 	free(d);
 	return err;

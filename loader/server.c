@@ -21,7 +21,9 @@
 #define SEND_BUFFER (4 << 20) /* a follower may lag that far behind */
 
 struct client {
-	int fd;
+	struct client *next;
+	struct daemon *d;
+	int fd; /* -1: is to be freed */
 	bool follows;
 	size_t length;
 	char request[REQUEST_MAX];
@@ -29,11 +31,12 @@ struct client {
 
 struct server {
 	int fd;
-	int epoll;
 	char path[108];
-	struct client client[CLIENTS_MAX];
+	struct client *clients;
 	int count;
 };
+
+static loop_ready server_accept, client_ready;
 
 /* Is a daemon behind the socket that is there? */
 static bool is_served(const char *name)
@@ -46,10 +49,10 @@ static bool is_served(const char *name)
 	return true;
 }
 
-static int server_listen(struct server *server)
+static int server_listen(struct daemon *d)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct epoll_event event = {.events = EPOLLIN};
+	struct server *server = d->server;
 	mode_t mask;
 	int err = 0;
 
@@ -58,17 +61,15 @@ static int server_listen(struct server *server)
 	if (server->fd < 0)
 		return -errno;
 	unlink(server->path);
-	event.data.fd = server->fd;
 	mask = umask(0177);
 	if (bind(server->fd, (struct sockaddr *)&address, sizeof(address)) ||
-	    listen(server->fd, 8) ||
-	    epoll_ctl(server->epoll, EPOLL_CTL_ADD, server->fd, &event))
+	    listen(server->fd, 8))
 		err = -errno;
 	umask(mask);
-	return err;
+	return err ? err : loop_add(d->loop, server->fd, EPOLLIN, server_accept, d);
 }
 
-int server_open(struct daemon *d, int epoll)
+int server_open(struct daemon *d)
 {
 	struct server *server;
 	int err;
@@ -81,20 +82,38 @@ int server_open(struct daemon *d, int epoll)
 	if (!server)
 		return -ENOMEM;
 	d->server = server;
-	server->epoll = epoll;
 	control_path(server->path, sizeof(server->path), d->options.name);
 	mkdir(COLO_RUN_DIR, 0755);
-	err = server_listen(server);
+	err = server_listen(d);
 	if (err)
 		log_error("%s: the control socket cannot be made: %s", server->path,
 			  strerror(-err));
 	return err;
 }
 
-static void client_close(struct server *server, struct client *client)
+/* Its memory stays until nobody above can hold it: client_sweep(). */
+static void client_close(struct client *client)
 {
+	if (client->fd < 0)
+		return;
+	loop_remove(client->d->loop, client->fd);
 	close(client->fd);
-	*client = server->client[--server->count];
+	client->fd = -1;
+	client->d->server->count--;
+}
+
+static void client_sweep(struct server *server)
+{
+	struct client **at = &server->clients, *client;
+
+	while ((client = *at)) {
+		if (client->fd >= 0) {
+			at = &client->next;
+			continue;
+		}
+		*at = client->next;
+		free(client);
+	}
 }
 
 void server_close(struct daemon *d)
@@ -103,9 +122,11 @@ void server_close(struct daemon *d)
 
 	if (!server)
 		return;
-	while (server->count)
-		client_close(server, &server->client[0]);
+	for (struct client *client = server->clients; client; client = client->next)
+		client_close(client);
+	client_sweep(server);
 	if (server->fd >= 0) {
+		loop_remove(d->loop, server->fd);
 		close(server->fd);
 		unlink(server->path);
 	}
@@ -113,44 +134,30 @@ void server_close(struct daemon *d)
 	d->server = NULL;
 }
 
-static struct client *client_find(const struct daemon *d, int fd)
+static void server_accept(void *context, __u32 events)
 {
+	struct daemon *d = context;
 	struct server *server = d->server;
-
-	for (int i = 0; server && i < server->count; i++)
-		if (server->client[i].fd == fd)
-			return &server->client[i];
-	return NULL;
-}
-
-bool server_owns(const struct daemon *d, int fd)
-{
-	return d->server && (fd == d->server->fd || client_find(d, fd));
-}
-
-bool server_is_listener(const struct daemon *d, int fd)
-{
-	return d->server && fd == d->server->fd;
-}
-
-void server_accept(struct daemon *d)
-{
-	struct epoll_event event = {.events = EPOLLIN};
-	struct server *server = d->server;
+	struct client *client;
 	int size = SEND_BUFFER;
 	int fd = accept4(server->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
+	(void)events;
 	if (fd < 0)
 		return;
-	event.data.fd = fd;
-	if (server->count == CLIENTS_MAX ||
-	    epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event)) {
+	client_sweep(server);
+	client = server->count < CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
+	if (!client || loop_add(d->loop, fd, EPOLLIN, client_ready, client)) {
+		free(client);
 		close(fd);
 		return;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
-	memset(&server->client[server->count], 0, sizeof(struct client));
-	server->client[server->count++].fd = fd;
+	client->d = d;
+	client->fd = fd;
+	client->next = server->clients;
+	server->clients = client;
+	server->count++;
 }
 
 /* All of it or nothing: who lags too far behind is let go. */
@@ -164,7 +171,7 @@ static bool client_answer(struct client *client, json_t *object)
 	char *text = json_dumps(object, JSON_COMPACT);
 	bool sent = false;
 
-	if (text) {
+	if (text && client->fd >= 0) {
 		size_t length = strlen(text);
 
 		text[length] = '\n'; /* in the place of the NUL */
@@ -197,20 +204,19 @@ static json_t *run_command(struct daemon *d, struct client *client, const char *
 	return command_result("no such command");
 }
 
-void server_client(struct daemon *d, int fd)
+static void client_ready(void *context, __u32 events)
 {
-	struct client *client = client_find(d, fd);
+	struct client *client = context;
 	json_t *request, *answer;
 	char *newline;
 	ssize_t n;
 
-	if (!client)
-		return;
-	n = read(fd, client->request + client->length, REQUEST_MAX - client->length);
+	(void)events;
+	n = read(client->fd, client->request + client->length, REQUEST_MAX - client->length);
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n <= 0 || client->length + n == REQUEST_MAX) {
-		client_close(d->server, client);
+		client_close(client);
 		return;
 	}
 	client->length += n;
@@ -220,12 +226,11 @@ void server_client(struct daemon *d, int fd)
 		request = json_loadb(client->request, used, 0, NULL);
 		client->length -= used;
 		memmove(client->request, client->request + used, client->length);
-		answer = run_command(d, client,
+		answer = run_command(client->d, client,
 				     json_string_value(json_object_get(request, "command")));
 		json_decref(request);
-		/* What the command did may have let clients go. */
-		client = client_find(d, fd);
-		if (!client || !client_answer(client, answer))
+		/* What the command did may have let this client go. */
+		if (!client_answer(client, answer))
 			break;
 	}
 }
@@ -236,10 +241,9 @@ void server_publish(struct daemon *d, json_t *event)
 	char *text = NULL;
 	size_t length;
 
-	for (int i = server ? server->count - 1 : -1; i >= 0; i--) {
-		struct client *client = &server->client[i];
-
-		if (!client->follows)
+	for (struct client *client = server ? server->clients : NULL; client;
+	     client = client->next) {
+		if (client->fd < 0 || !client->follows)
 			continue;
 		if (!text)
 			text = json_dumps(event, JSON_COMPACT);
@@ -248,7 +252,7 @@ void server_publish(struct daemon *d, json_t *event)
 		length = strlen(text);
 		text[length] = '\n';
 		if (!client_send(client, text, length + 1))
-			client_close(server, client);
+			client_close(client);
 		text[length] = 0;
 	}
 	free(text);
