@@ -16,6 +16,7 @@
 #include "peer.h"
 #include "qmp.h"
 #include "session.h"
+#include "task.h"
 
 #define MS_NS 1000000ULL
 
@@ -54,6 +55,12 @@ struct daemon {
 	struct peer peer;
 	struct server *server;
 	struct ring_buffer *ring;
+	struct config *config; /* NULL: started by options alone */
+	struct channel *channel;
+	struct tasks tasks;
+	struct loop_timer connect; /* when QEMU's socket is tried again */
+	int connect_error;         /* of the last try, so that it is said once */
+	char connect_problem[256]; /* likewise of QMP itself */
 
 	struct stage stage; /* the one that is being handled */
 	__u8 guest_mac[6];  /* as QEMU says, 0 if it has several NICs */
@@ -90,6 +97,8 @@ int daemon_ring_event(void *d, void *data, size_t size);
 void daemon_event(struct daemon *d, enum session_event event);
 void daemon_end(struct daemon *d, int status);
 json_t *daemon_status(struct daemon *d);
+/* The data path takes the other role; outside COLO. 0 or -errno. */
+int daemon_switch_role(struct daemon *d, enum colo_role role);
 /* Operator's commands: NULL, or what is wrong. */
 const char *daemon_checkpoint(struct daemon *d);
 const char *daemon_failover(struct daemon *d);

@@ -54,8 +54,8 @@ json_t *disks_describe(struct task *task, struct daemon *d, bool secondary)
 	json_t *nodes = task_qmp(task, false, "query-named-block-nodes", json_pack("{s:b}", "flat", 1));
 	json_t *list = json_array();
 
-	for (unsigned int i = 0; nodes && i < d->config->disk_count; i++) {
-		const struct config_disk *disk = &d->config->disks[i];
+	for (unsigned int i = 0; nodes && i < d->config->disks; i++) {
+		const struct config_disk *disk = &d->config->disk[i];
 		const char *sized = secondary ? disk->replica : disk->node;
 		json_t *node, *bytes;
 
@@ -67,7 +67,7 @@ json_t *disks_describe(struct task *task, struct daemon *d, bool secondary)
 		json_array_append_new(list, json_pack("{s:s, s:O}", "node", sized, "bytes", bytes));
 	}
 	json_decref(nodes);
-	if (json_array_size(list) == d->config->disk_count && !*task_error(task))
+	if (json_array_size(list) == d->config->disks && !*task_error(task))
 		return list;
 	json_decref(list);
 	return NULL;
@@ -90,8 +90,8 @@ bool disks_compare(struct task *task, struct daemon *d, json_t *mine, json_t *pe
 			return task_fail(task,
 					 "disk \"%s\": %" JSON_INTEGER_FORMAT
 					 " bytes here, its replica \"%s\" at the peer has %" JSON_INTEGER_FORMAT,
-					 d->config->disks[i].node, bytes_of(mine, i),
-					 d->config->disks[i].replica, bytes_of(peers, i));
+					 d->config->disk[i].node, bytes_of(mine, i),
+					 d->config->disk[i].replica, bytes_of(peers, i));
 	return true;
 }
 
@@ -99,10 +99,10 @@ bool disks_compare(struct task *task, struct daemon *d, json_t *mine, json_t *pe
 
 bool disks_export(struct task *task, struct daemon *d)
 {
-	const struct config_host *self = daemon_self(d);
+	const struct config_host *self = config_self(d->config);
 	char id[NAME_BYTES], port[8];
 
-	if (!d->config->disk_count)
+	if (!d->config->disks)
 		return true;
 	snprintf(port, sizeof(port), "%u", d->config->nbd_port);
 	if (!task_do(task, "nbd-server-start",
@@ -110,11 +110,11 @@ bool disks_export(struct task *task, struct daemon *d)
 			       self->address, "port", port)))
 		return false;
 	task_undo_qmp(task, "nbd-server-stop", NULL);
-	for (unsigned int i = 0; i < d->config->disk_count; i++)
+	for (unsigned int i = 0; i < d->config->disks; i++)
 		if (!task_do(task, "block-export-add",
 			     json_pack("{s:s, s:s, s:s, s:b}", "type", "nbd", "id",
 				       node_name(id, "export", i), "node-name",
-				       d->config->disks[i].replica, "writable", 1)))
+				       d->config->disk[i].replica, "writable", 1)))
 			return false;
 	return true;
 }
@@ -131,17 +131,17 @@ static bool add_node(struct task *task, const char *name, json_t *description)
 
 bool disks_connect(struct task *task, struct daemon *d)
 {
-	const struct config_host *peer = daemon_peer(d);
+	const struct config_host *peer = config_peer(d->config);
 	char name[NAME_BYTES], port[8];
 
 	snprintf(port, sizeof(port), "%u", d->config->nbd_port);
-	for (unsigned int i = 0; i < d->config->disk_count; i++) {
+	for (unsigned int i = 0; i < d->config->disks; i++) {
 		node_name(name, "nbd", i);
 		if (!add_node(task, name,
 			      json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:s}", "driver", "nbd",
 					"node-name", name, "server", "type", "inet", "host",
 					peer->address, "port", port, "export",
-					d->config->disks[i].replica)))
+					d->config->disk[i].replica)))
 			return false;
 	}
 	return true;
@@ -185,14 +185,14 @@ static bool sync_look(struct task *task, struct daemon *d, struct progress *prog
 	char id[NAME_BYTES];
 
 	*ready = true;
-	for (unsigned int i = 0; jobs && i < d->config->disk_count; i++) {
+	for (unsigned int i = 0; jobs && i < d->config->disks; i++) {
 		json_t *job = find_job(jobs, node_name(id, "sync", i));
 
 		if (!job) {
 			json_decref(jobs);
 			return task_fail(task,
 					 "disk \"%s\": the copy to the peer ended early, QEMU's log may say why",
-					 d->config->disks[i].node);
+					 d->config->disk[i].node);
 		}
 		done += json_integer_value(json_object_get(job, "offset"));
 		all += json_integer_value(json_object_get(job, "len"));
@@ -213,11 +213,11 @@ bool disks_sync(struct task *task, struct daemon *d)
 	bool ready = false;
 	__u64 seen;
 
-	for (unsigned int i = 0; i < d->config->disk_count; i++) {
+	for (unsigned int i = 0; i < d->config->disks; i++) {
 		node_name(id, "sync", i);
 		if (!task_do(task, "blockdev-mirror",
 			     json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "job-id", id,
-				       "device", d->config->disks[i].node, "target",
+				       "device", d->config->disk[i].node, "target",
 				       node_name(target, "nbd", i), "sync", "full", "copy-mode",
 				       "write-blocking", "on-source-error", "report",
 				       "on-target-error", "report")))
@@ -304,8 +304,8 @@ bool disks_switch(struct task *task, struct daemon *d, bool synced)
 {
 	char replica[NAME_BYTES], nbd[NAME_BYTES];
 
-	for (unsigned int i = 0; i < d->config->disk_count; i++) {
-		const char *quorum = d->config->disks[i].node;
+	for (unsigned int i = 0; i < d->config->disks; i++) {
+		const char *quorum = d->config->disk[i].node;
 
 		if (synced && !sync_end(task, i))
 			return false;
@@ -329,8 +329,8 @@ bool disks_part(struct task *task, struct daemon *d)
 {
 	bool done = true;
 
-	for (unsigned int i = 0; i < d->config->disk_count; i++)
-		done = part_from(task, d->config->disks[i].node, i) && done;
+	for (unsigned int i = 0; i < d->config->disks; i++)
+		done = part_from(task, d->config->disk[i].node, i) && done;
 	return done;
 }
 
@@ -341,7 +341,7 @@ bool disks_remove(struct task *task, struct daemon *d)
 	char name[NAME_BYTES];
 	bool done = nodes;
 
-	for (unsigned int i = 0; nodes && i < d->config->disk_count; i++)
+	for (unsigned int i = 0; nodes && i < d->config->disks; i++)
 		for (unsigned int k = 0; k < 2; k++)
 			if (find_node(nodes, node_name(name, kinds[k], i)))
 				done = task_do(task, "blockdev-del",
@@ -355,7 +355,7 @@ json_t *disks_yank(struct daemon *d, bool nbd)
 	json_t *list = json_pack("[{s:s}]", "type", "migration");
 	char name[NAME_BYTES];
 
-	for (unsigned int i = 0; nbd && i < d->config->disk_count; i++)
+	for (unsigned int i = 0; nbd && i < d->config->disks; i++)
 		json_array_append_new(list, json_pack("{s:s, s:s}", "type", "block-node",
 						      "node-name", node_name(name, "nbd", i)));
 	return list;
@@ -365,7 +365,7 @@ bool disks_is_replica(struct daemon *d, const char *node)
 {
 	char replica[NAME_BYTES], nbd[NAME_BYTES];
 
-	for (unsigned int i = 0; node && i < d->config->disk_count; i++)
+	for (unsigned int i = 0; node && i < d->config->disks; i++)
 		if (!strcmp(node, node_name(replica, "replica", i)) ||
 		    !strcmp(node, node_name(nbd, "nbd", i)))
 			return true;

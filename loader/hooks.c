@@ -14,6 +14,10 @@
 #include "daemon.h"
 #include "log.h"
 #include "names.h"
+#include "pair.h"
+
+#define CONNECT_NS       (100 * MS_NS)
+#define CONNECT_AGAIN_NS (1000 * MS_NS) /* after QMP itself has failed */
 
 static const struct {
 	const char *name;
@@ -54,6 +58,7 @@ static void on_event(void *context, const char *name, json_t *data)
 	json_int_t epoch = 0;
 	int ack = 1;
 
+	tasks_news(&d->tasks);
 	if (!strcmp(name, "COLO_PROXY_STAGE")) {
 		if (json_unpack(data, "{s:s, s:I, s?b}", "stage", &text, "epoch", &epoch, "ack",
 				&ack))
@@ -204,6 +209,10 @@ static void answer_lost(void *context, json_t *value, const char *error)
  */
 void hooks_fail_over(struct daemon *d)
 {
+	if (d->config && !d->options.on_failover) {
+		pair_fail_over(d);
+		return;
+	}
 	run_command(d, true, "yank",
 		    json_pack("{s:[{s:s}]}", "instances", "type", "migration"));
 	if (d->options.on_failover)
@@ -215,10 +224,21 @@ void hooks_fail_over(struct daemon *d)
 
 /* -------------------------------------------------------------- connect --- */
 
+static void connect_later(struct daemon *d, __u64 after_ns);
+
+/* With a configuration another QEMU may come; said once, it is tried on. */
 static void give_up(struct daemon *d, const char *what, const char *why)
 {
-	log_error("%s: %s: %s", d->options.qmp, what, why);
-	daemon_end(d, 1);
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s: %s", what, why);
+	if (!d->config || strcmp(text, d->connect_problem))
+		log_error("%s: %s", d->options.qmp, text);
+	snprintf(d->connect_problem, sizeof(d->connect_problem), "%s", text);
+	if (d->config)
+		connect_later(d, CONNECT_AGAIN_NS);
+	else
+		daemon_end(d, 1);
 }
 
 /*
@@ -250,6 +270,8 @@ static void answer_query(void *context, json_t *value, const char *error)
 	json_unpack(value, "{s?s, s?I, s?{s:s, s:I}}", "mode", &mode, "epoch", &epoch,
 		    "pending", "stage", &stage, "epoch", &stage_epoch);
 	d->hooks = true;
+	d->qemu_gone = false;
+	d->connect_problem[0] = 0;
 	log_info("%s: %s, mode %s, epoch %llu; QEMU: mode %s%s%s", d->options.name,
 		 session_state_names[d->session.state], name_mode(d->dp.session->mode),
 		 d->dp.session->epoch, mode, stage ? ", waits at " : "", stage ? stage : "");
@@ -347,20 +369,57 @@ static void on_closed(void *context, int error, const char *text)
 	d->qemu_gone = true;
 	log_error("%s: %s", d->options.qmp, text);
 	daemon_event(d, EVENT_QEMU_GONE);
-	if (d->linger_ns == NO_TIMER)
+	if (d->config)
+		connect_later(d, CONNECT_NS);
+	else if (d->linger_ns == NO_TIMER)
 		daemon_end(d, 1);
+}
+
+static const struct qmp_handler handler = {
+	.ready = on_ready,
+	.event = on_event,
+	.closed = on_closed,
+};
+
+/* QEMU may come and go: whenever its socket is there, it is taken. */
+static void on_connect_timer(void *context)
+{
+	struct daemon *d = context;
+	int fd;
+
+	qmp_free(d->qmp);
+	d->qmp = NULL;
+	d->hooks = false;
+	fd = qmp_connect(d->options.qmp);
+	if (fd >= 0)
+		d->qmp = qmp_new(fd, &handler, d);
+	if (!d->qmp || qmp_watch(d->qmp, d->loop)) {
+		if (fd < 0 && fd != d->connect_error)
+			log_info("%s: %s: waiting for QEMU, with `-qmp unix:%s,server=on,wait=off`",
+				 d->options.qmp, strerror(-fd), d->options.qmp);
+		d->connect_error = fd;
+		connect_later(d, CONNECT_NS);
+		return;
+	}
+	d->connect_error = 0;
+}
+
+static void connect_later(struct daemon *d, __u64 after_ns)
+{
+	d->connect.fire = on_connect_timer;
+	d->connect.context = d;
+	loop_timer_set(d->loop, &d->connect, daemon_now() + after_ns);
 }
 
 int hooks_connect(struct daemon *d)
 {
-	static const struct qmp_handler handler = {
-		.ready = on_ready,
-		.event = on_event,
-		.closed = on_closed,
-	};
 	__u64 until = daemon_now() + d->options.wait_qmp_s * 1000 * MS_NS;
 	int fd;
 
+	if (d->config) {
+		on_connect_timer(d);
+		return 0;
+	}
 	while ((fd = qmp_connect(d->options.qmp)) < 0 && daemon_now() < until)
 		usleep(50000);
 	if (fd < 0) {

@@ -82,7 +82,7 @@ static bool listen_for_migration(struct task *task, struct daemon *d)
 
 	snprintf(uri, sizeof(uri), "%u", d->config->migration_port);
 	channel = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "channel-type", "main", "addr",
-			    "transport", "socket", "type", "inet", "host", daemon_self(d)->address,
+			    "transport", "socket", "type", "inet", "host", config_self(d->config)->address,
 			    "port", uri);
 	value = task_try(task, "migrate-incoming", json_pack("{s:[o]}", "channels", channel));
 	json_decref(value);
@@ -215,7 +215,7 @@ static bool prepare_peer(struct task *task, struct daemon *d, const struct bring
 
 	(void)how;
 	if (mine)
-		answer = task_call(task, "prepare", json_pack("{s:s}", "pair", d->config->name),
+		answer = task_call(task, "prepare", json_pack("{s:s}", "pair", d->options.name),
 				   PREPARE_MS);
 	if (answer) {
 		task_undo_call(task, "unprepare", NULL);
@@ -268,7 +268,7 @@ static bool migrate(struct task *task, struct daemon *d)
 	snprintf(port, sizeof(port), "%u", d->config->migration_port);
 	channel = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "channel-type", "main", "addr",
 			    "transport", "socket", "type", "inet", "host",
-			    daemon_peer(d)->address, "port", port);
+			    config_peer(d->config)->address, "port", port);
 	if (!task_do(task, "migrate", json_pack("{s:[o]}", "channels", channel)))
 		return false;
 	task_undo(task, undo_migrate, NULL);
@@ -335,7 +335,7 @@ static bool both_in_colo(struct daemon *d)
 
 static bool bring_up_steps(struct task *task, struct daemon *d, const struct bring_up *how)
 {
-	bool sync = !how->disks_equal && d->config->disk_count;
+	bool sync = !how->disks_equal && d->config->disks;
 
 	if (!check_self(task, d) || !take_role(task, d, COLO_ROLE_PRIMARY))
 		return false;
