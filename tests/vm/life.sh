@@ -16,6 +16,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 policy=${POLICY:-fence}	# manual, fence or witness
+qmp_socket=qmp-daemon	# qmp-relay: with a relay before it
 alive=p spare=s
 
 other_side() {
@@ -31,8 +32,8 @@ life_config() {
 	cat <<-END
 	role = "${role[$side]}";
 	guest = "guest"; port = "port"; link = "link";
-	primary = { address = "${link_ip[p]}"; qmp = "$dir/p.qmp-daemon"; };
-	secondary = { address = "${link_ip[s]}"; qmp = "$dir/s.qmp-daemon"; };
+	primary = { address = "${link_ip[p]}"; qmp = "$dir/p.$qmp_socket"; };
+	secondary = { address = "${link_ip[s]}"; qmp = "$dir/s.$qmp_socket"; };
 	secret_file = "$dir/secret";
 	disks = ( { node = "colo-disk0"; replica = "parent0"; } );
 	takeover = {
@@ -123,6 +124,19 @@ life_daemon() {
 	disown
 }
 
+# A relay in front of the daemon's QMP socket, where a test wants to stall it.
+declare -A relay_pid=()
+
+life_relay() {
+	local side=$1
+
+	rm -f "$dir/$side.qmp-relay"
+	"$top/tests/tools/relay" "$dir/$side.qmp-relay" "$dir/$side.qmp-daemon" \
+		</dev/null >>"$dir/$side.relay.log" 2>&1 &
+	relay_pid[$side]=$!
+	disown
+}
+
 life_attach() {
 	proxy "$1" attach --config "$dir/$1.conf"
 }
@@ -149,11 +163,13 @@ in_pair() {
 life_up() {
 	local side
 
+	trap life_end EXIT
 	life_files
 	truncate -s "${disk_mb}M" "$dir/p.raw"
 	mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 "$dir/p.raw"
 	for side in p s; do
 		life_attach "$side" || die "attach on $side failed"
+		[ "$qmp_socket" = qmp-daemon ] || life_relay "$side"
 		life_daemon "$side"
 	done
 	life_boot p primary
@@ -193,5 +209,21 @@ life_resync() {
 }
 
 life_down() {
+	local side
+
+	for side in p s; do
+		[ -z "${relay_pid[$side]-}" ] || end_process "${relay_pid[$side]}" KILL
+		unset "relay_pid[$side]"
+	done
 	pair_down
+}
+
+# What ends the script ends the relays, too.
+life_end() {
+	local status=$?
+
+	trap '' HUP INT TERM
+	life_down
+	(exit "$status")
+	pair_end
 }
