@@ -27,11 +27,11 @@ ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE $(WARNINGS) -Wstrict-prototypes -Wmissing
 	      -Iinclude -Iloader -I$(BUILD) $(CFLAGS)
 BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__bpf__ $(WARNINGS) -Iinclude -I$(BPF_DIR) \
 	      -I$(BUILD) -idirafter /usr/include/$(MULTIARCH)
-LDLIBS     := -lbpf -ljansson
+LDLIBS     := -lbpf -ljansson -lconfig -lsodium
 
 # What Debian 12 lacks. Other parts name theirs in files, a package a line.
 PACKAGES      := build-essential clang llvm bpftool libbpf-dev libelf-dev zlib1g-dev \
-		 libjansson-dev libcmocka-dev libpcap-dev linux-libc-dev iproute2 ethtool python3 git \
+		 libjansson-dev libconfig-dev libsodium-dev libcmocka-dev libpcap-dev linux-libc-dev iproute2 ethtool python3 git \
 		 ca-certificates
 LINT_PACKAGES := clang-format clang-tidy cppcheck shellcheck
 PACKAGE_FILES := qemu-glue/packages tests/vm/packages

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "commands.h"
+#include "config.h"
 #include "datapath.h"
 #include "log.h"
 #include "options.h"
@@ -38,27 +40,77 @@ static int check_peer(const char *peer)
 	if (!peer)
 		return -1;
 	if (!peer_parse_address(peer, &address, &length) &&
-	    __builtin_strlen(peer) < sizeof(((struct colo_abi *)0)->peer))
+	    strlen(peer) < sizeof(((struct colo_abi *)0)->peer))
 		return -1;
 	return options_bad("attach", "--peer \"%s\": is not ADDR, ADDR:PORT or [ADDR6]:PORT",
 			   peer);
+}
+
+/* All of it is on the command line, or all of it in the file. */
+static int check_devices(const struct datapath_options *o)
+{
+	if (!o->guest)
+		return options_bad("attach", "--guest DEV is missing");
+	if (!o->port)
+		return options_bad("attach", "--port DEV is missing");
+	if (!o->link)
+		return options_bad("attach", "--link DEV is missing");
+	return check_peer(o->peer);
+}
+
+static int check_no_more(const struct datapath_options *o)
+{
+	static const struct colo_config none;
+
+	if (!o->guest && !o->port && !o->link && !o->peer &&
+	    !memcmp(&o->config, &none, sizeof(none)))
+		return -1;
+	return options_bad("attach", "without --role the configuration file has all of it");
+}
+
+static int attach_config(struct datapath_options *o, const char *file)
+{
+	const struct config_host *self;
+	struct config *config;
+	char path[256], peer[64];
+	int err;
+
+	config_default_path(path, sizeof(path), o->name);
+	config = config_load(file ? file : path);
+	if (!config)
+		return EXIT_FAILED;
+	self = config_self(config);
+	o->role = config->role;
+	o->guest = self->guest;
+	o->port = self->port;
+	o->link = self->link;
+	peer_text(peer, sizeof(peer), config_peer(config)->address, config->peer_port);
+	o->peer = peer;
+	o->config = config->proxy;
+	err = datapath_attach(o);
+	config_free(config);
+	return err ? EXIT_FAILED : EXIT_OK;
 }
 
 int cmd_attach(int argc, char **argv)
 {
 	struct datapath_options o = {};
 	struct colo_config *c = &o.config;
-	int role = 0;
+	const char *file = NULL;
+	int role = -1;
 	const struct option_row rows[] = {
 		{OPTION_NAME, .argument = "NAME", .required = true, .value = &o.name},
-		{OPTION_CHOICE, .name = "role", .required = true, .argument = "ROLE",
-		 .value = &role, .choices = roles, .help = "which side this host is"},
-		{OPTION_TEXT, .name = "guest", .required = true, .argument = "DEV",
-		 .value = &o.guest, .help = "the guest's tap"},
-		{OPTION_TEXT, .name = "port", .required = true, .argument = "DEV",
-		 .value = &o.port, .help = "the device where the clients are"},
-		{OPTION_TEXT, .name = "link", .required = true, .argument = "DEV",
-		 .value = &o.link, .help = "the device to the other host; MTU: the port's + 4"},
+		{OPTION_TEXT, .name = "config", .argument = "FILE", .value = &file,
+		 .help = "the configuration (" CONFIG_DIR "/NAME.conf)"},
+		{OPTION_CHOICE, .name = "role", .argument = "ROLE", .value = &role,
+		 .choices = roles,
+		 .help = "without a configuration: which side this host is, and the rest"},
+		{OPTION_TEXT, .name = "guest", .argument = "DEV", .value = &o.guest,
+		 .help = "the guest's tap"},
+		{OPTION_TEXT, .name = "port", .argument = "DEV", .value = &o.port,
+		 .help = "the device where the clients are"},
+		{OPTION_TEXT, .name = "link", .argument = "DEV", .value = &o.link,
+		 .help = "the device to the other host; MTU: the port's + 4"},
 		{OPTION_TEXT, .name = "peer", .argument = "ADDR[:PORT]", .value = &o.peer,
 		 .help = "the other host's address on the link, for the daemon"},
 		{OPTION_NUMBER, .name = "compare-timeout-ms", .argument = "MS",
@@ -90,12 +142,16 @@ int cmd_attach(int argc, char **argv)
 	};
 	int status = options_parse("attach", command_summary("attach"), rows, argc, argv);
 
+	if (status == -1 && role >= 0 && file)
+		status = options_bad("attach", "--role and --config: one of the two");
 	if (status == -1)
-		status = check_peer(o.peer);
+		status = role >= 0 ? check_devices(&o) : check_no_more(&o);
 	if (status != -1)
 		return status;
-	o.role = role == ROLE_PRIMARY ? COLO_ROLE_PRIMARY : COLO_ROLE_SECONDARY;
 	if (check_mounts())
 		return EXIT_FAILED;
+	if (role < 0)
+		return attach_config(&o, file);
+	o.role = role == ROLE_PRIMARY ? COLO_ROLE_PRIMARY : COLO_ROLE_SECONDARY;
 	return datapath_attach(&o) ? EXIT_FAILED : EXIT_OK;
 }

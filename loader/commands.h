@@ -6,6 +6,7 @@
 #define COLO_COMMANDS(X)                                                          \
 	X(attach, "Load the data path of an instance and hook it to its devices") \
 	X(detach, "Take an instance away: its hooks, its pins, what it holds")    \
+	X(config, "Check or show a configuration file")                           \
 	X(run, "Run the daemon of an instance")                                   \
 	X(status, "Show what an instance does")                                   \
 	X(stats, "Show the counters of an instance")                              \

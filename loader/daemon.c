@@ -14,7 +14,6 @@
 #define TAKE_NS        (1000 * MS_NS) /* for the peer to yield */
 #define TRY_NS         (400 * MS_NS)  /* a frame waits, and the peer's daemon is gone */
 #define TRY_AGAIN_NS   (1000 * MS_NS)
-#define LINGER_NS      (60000 * MS_NS) /* to tell the peer that the guest is gone */
 #define ADOPT_GRACE_NS (1000 * MS_NS)  /* for the first heartbeat after a restart */
 
 __u64 daemon_now(void)
@@ -45,7 +44,7 @@ void daemon_heartbeat(struct daemon *d)
 
 	strncpy(message.name, d->options.name, sizeof(message.name) - 1);
 	peer_send(&d->peer, &message);
-	d->heartbeat_ns = daemon_now() + d->options.heartbeat_ms * MS_NS;
+	d->heartbeat_ns = daemon_now() + d->config->heartbeat_ms * MS_NS;
 }
 
 static void peer_message(struct daemon *d)
@@ -76,11 +75,6 @@ void daemon_peer_input(struct daemon *d)
 {
 	while (peer_receive(&d->peer, daemon_now()) == 1)
 		peer_message(d);
-}
-
-static bool peer_goes_on(const struct daemon *d)
-{
-	return d->peer.last.state == SESSION_FAILING || d->peer.last.state == SESSION_ALONE;
 }
 
 static void peer_changed(struct daemon *d, enum peer_health health, __u64 now)
@@ -232,7 +226,6 @@ static int act(void *context, enum session_action action, enum session_event eve
 	case ACTION_YIELD:
 		return act_shut(d, "the peer goes on alone");
 	case ACTION_GONE:
-		d->linger_ns = daemon_now() + LINGER_NS;
 		return act_shut(d, "the guest is gone");
 	case ACTION_SPLIT:
 		if (!d->split)
@@ -386,14 +379,12 @@ void daemon_timers(struct daemon *d)
 		ask_checkpoint(d, now);
 	if (due(&d->take_ns, now))
 		daemon_event(d, EVENT_TAKE_TIMEOUT);
-	if (d->linger_ns != NO_TIMER &&
-	    (now >= d->linger_ns || d->peer.fd < 0 || peer_goes_on(d)))
-		daemon_end(d, 1);
 }
 
 __u64 daemon_next(const struct daemon *d)
 {
-	const __u64 timers[] = {d->tick_ns, d->heartbeat_ns, d->ask_ns, d->take_ns};
+	const __u64 timers[] = {d->tick_ns, d->heartbeat_ns, d->ask_ns, d->take_ns,
+				tasks_next(&d->tasks)};
 	__u64 next = timers[0];
 
 	for (size_t i = 1; i < sizeof(timers) / sizeof(*timers); i++)
@@ -413,7 +404,6 @@ void daemon_init(struct daemon *d)
 	d->heartbeat_ns = 0;
 	d->ask_ns = 0;
 	d->take_ns = NO_TIMER;
-	d->linger_ns = NO_TIMER;
 	d->peer.fd = -1;
 	d->peer.probe_fd = -1;
 }
@@ -448,7 +438,8 @@ json_t *daemon_status(struct daemon *d)
 	json_t *object = status_describe(&d->dp), *part = json_object();
 
 	output_text(part, "state", session_state_names[d->session.state]);
-	output_text(part, "qmp", d->options.qmp);
+	output_text(part, "config", d->config->path);
+	output_text(part, "qmp", config_self(d->config)->qmp);
 	output_flag(part, "qemu", d->qmp && qmp_is_open(d->qmp));
 	output_text(part, "peer", d->peer.fd < 0 ? "none" : peer_health_names[d->peer.health]);
 	output_text(part, "peer_state",

@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <linux/types.h>
 
+#include "config.h"
 #include "datapath.h"
 #include "loop.h"
 #include "peer.h"
@@ -25,16 +26,12 @@ enum lost_policy {
 	LOST_MANUAL,
 };
 
+/* What the command line says besides the configuration. */
 struct daemon_options {
 	const char *name;
-	const char *qmp;         /* socket */
-	const char *peer;        /* NULL: as attached */
+	const char *config;      /* path of the file */
 	const char *on_failover; /* file of QMP commands, or NULL */
-	__u32 heartbeat_ms;
-	__u32 peer_timeout_ms;
-	__u32 ack_timeout_ms; /* QEMU's, for our answers */
-	__u32 wait_qmp_s;     /* for the socket to be there */
-	int peer_lost;        /* enum lost_policy */
+	int peer_lost;           /* enum lost_policy */
 };
 
 /* A stage of QEMU's that was announced. */
@@ -48,6 +45,7 @@ struct server;
 
 struct daemon {
 	struct daemon_options options;
+	struct config *config;
 	struct loop *loop;
 	struct datapath dp;
 	struct session session;
@@ -55,7 +53,6 @@ struct daemon {
 	struct peer peer;
 	struct server *server;
 	struct ring_buffer *ring;
-	struct config *config; /* NULL: started by options alone */
 	struct channel *channel;
 	struct tasks tasks;
 	struct loop_timer connect; /* when QEMU's socket is tried again */
@@ -81,7 +78,6 @@ struct daemon {
 	__u64 heartbeat_ns;
 	__u64 ask_ns;
 	__u64 take_ns;
-	__u64 linger_ns; /* when to end after the guest is gone */
 };
 
 __u64 daemon_now(void);
@@ -103,11 +99,18 @@ int daemon_switch_role(struct daemon *d, enum colo_role role);
 const char *daemon_checkpoint(struct daemon *d);
 const char *daemon_failover(struct daemon *d);
 
+/* reload.c: time-outs of the proxy into the map; the file anew, on SIGHUP. */
+void daemon_set_proxy(struct daemon *d);
+void daemon_reload(struct daemon *d);
+
 /* hooks.c */
-int hooks_connect(struct daemon *d);
+/* QEMU's socket is taken when it is there, and again when another QEMU comes. */
+void hooks_connect(struct daemon *d);
+void hooks_close(struct daemon *d);
 void hooks_ack(struct daemon *d, const char *error); /* NULL: done */
 void hooks_ask(struct daemon *d, __u64 epoch, const char *reason);
 void hooks_fail_over(struct daemon *d);
+void hooks_configure(struct daemon *d); /* QEMU's time-out for our answers */
 bool hooks_check_file(const char *path);
 
 /* server.c */

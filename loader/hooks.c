@@ -209,7 +209,7 @@ static void answer_lost(void *context, json_t *value, const char *error)
  */
 void hooks_fail_over(struct daemon *d)
 {
-	if (d->config && !d->options.on_failover) {
+	if (!d->options.on_failover) {
 		pair_fail_over(d);
 		return;
 	}
@@ -226,19 +226,16 @@ void hooks_fail_over(struct daemon *d)
 
 static void connect_later(struct daemon *d, __u64 after_ns);
 
-/* With a configuration another QEMU may come; said once, it is tried on. */
+/* Another QEMU may come: what is wrong is said once, and tried on. */
 static void give_up(struct daemon *d, const char *what, const char *why)
 {
 	char text[256];
 
 	snprintf(text, sizeof(text), "%s: %s", what, why);
-	if (!d->config || strcmp(text, d->connect_problem))
-		log_error("%s: %s", d->options.qmp, text);
+	if (strcmp(text, d->connect_problem))
+		log_error("%s: %s", config_self(d->config)->qmp, text);
 	snprintf(d->connect_problem, sizeof(d->connect_problem), "%s", text);
-	if (d->config)
-		connect_later(d, CONNECT_AGAIN_NS);
-	else
-		daemon_end(d, 1);
+	connect_later(d, CONNECT_AGAIN_NS);
 }
 
 /*
@@ -254,7 +251,6 @@ static void adopt_qemu(struct daemon *d, const char *mode, __u64 epoch)
 	snprintf(d->stage.name, sizeof(d->stage.name), "%s", epoch ? "failover" : "none");
 	d->stage.ack = false;
 	daemon_event(d, epoch ? EVENT_FAILOVER : EVENT_QEMU_GONE);
-	d->linger_ns = NO_TIMER;
 }
 
 static void answer_query(void *context, json_t *value, const char *error)
@@ -275,7 +271,6 @@ static void answer_query(void *context, json_t *value, const char *error)
 	log_info("%s: %s, mode %s, epoch %llu; QEMU: mode %s%s%s", d->options.name,
 		 session_state_names[d->session.state], name_mode(d->dp.session->mode),
 		 d->dp.session->epoch, mode, stage ? ", waits at " : "", stage ? stage : "");
-	notify_manager("READY=1");
 	if (stage)
 		handle_stage(d, stage, stage_epoch, true);
 	else
@@ -304,6 +299,20 @@ static void answer_set(void *context, json_t *value, const char *error)
 	(void)value;
 	if (error)
 		give_up(d, "x-colo-proxy-set", error);
+}
+
+static void configure(struct daemon *d)
+{
+	qmp_execute(d->qmp, false, "x-colo-proxy-set",
+		    json_pack("{s:b, s:I}", "enable", 1, "ack-timeout",
+			      (json_int_t)d->config->ack_timeout_ms),
+		    answer_set, d);
+}
+
+void hooks_configure(struct daemon *d)
+{
+	if (d->qmp && d->hooks && qmp_is_open(d->qmp))
+		configure(d);
 }
 
 static void answer_commands(void *context, json_t *value, const char *error)
@@ -335,10 +344,7 @@ static void answer_commands(void *context, json_t *value, const char *error)
 			"build it with the patches of colo-bpf (`make qemu`)");
 		return;
 	}
-	qmp_execute(d->qmp, false, "x-colo-proxy-set",
-		    json_pack("{s:b, s:I}", "enable", 1, "ack-timeout",
-			      (json_int_t)d->options.ack_timeout_ms),
-		    answer_set, d);
+	configure(d);
 	qmp_execute(d->qmp, true, "x-query-colo-proxy", NULL, answer_query, d);
 	qmp_execute(d->qmp, false, "query-rx-filter", NULL, answer_nics, d);
 }
@@ -367,12 +373,9 @@ static void on_closed(void *context, int error, const char *text)
 		return;
 	}
 	d->qemu_gone = true;
-	log_error("%s: %s", d->options.qmp, text);
+	log_error("%s: %s", config_self(d->config)->qmp, text);
 	daemon_event(d, EVENT_QEMU_GONE);
-	if (d->config)
-		connect_later(d, CONNECT_NS);
-	else if (d->linger_ns == NO_TIMER)
-		daemon_end(d, 1);
+	connect_later(d, CONNECT_NS);
 }
 
 static const struct qmp_handler handler = {
@@ -385,18 +388,19 @@ static const struct qmp_handler handler = {
 static void on_connect_timer(void *context)
 {
 	struct daemon *d = context;
+	const char *path = config_self(d->config)->qmp;
 	int fd;
 
 	qmp_free(d->qmp);
 	d->qmp = NULL;
 	d->hooks = false;
-	fd = qmp_connect(d->options.qmp);
+	fd = qmp_connect(path);
 	if (fd >= 0)
 		d->qmp = qmp_new(fd, &handler, d);
 	if (!d->qmp || qmp_watch(d->qmp, d->loop)) {
 		if (fd < 0 && fd != d->connect_error)
 			log_info("%s: %s: waiting for QEMU, with `-qmp unix:%s,server=on,wait=off`",
-				 d->options.qmp, strerror(-fd), d->options.qmp);
+				 path, strerror(-fd), path);
 		d->connect_error = fd;
 		connect_later(d, CONNECT_NS);
 		return;
@@ -411,23 +415,14 @@ static void connect_later(struct daemon *d, __u64 after_ns)
 	loop_timer_set(d->loop, &d->connect, daemon_now() + after_ns);
 }
 
-int hooks_connect(struct daemon *d)
+void hooks_connect(struct daemon *d)
 {
-	__u64 until = daemon_now() + d->options.wait_qmp_s * 1000 * MS_NS;
-	int fd;
+	on_connect_timer(d);
+}
 
-	if (d->config) {
-		on_connect_timer(d);
-		return 0;
-	}
-	while ((fd = qmp_connect(d->options.qmp)) < 0 && daemon_now() < until)
-		usleep(50000);
-	if (fd < 0) {
-		log_error(
-			"--qmp %s: %s: is QEMU there, with `-qmp unix:%s,server=on,wait=off`?",
-			d->options.qmp, strerror(-fd), d->options.qmp);
-		return fd;
-	}
-	d->qmp = qmp_new(fd, &handler, d);
-	return d->qmp ? qmp_watch(d->qmp, d->loop) : -ENOMEM;
+void hooks_close(struct daemon *d)
+{
+	loop_timer_stop(d->loop, &d->connect);
+	qmp_free(d->qmp);
+	d->qmp = NULL;
 }

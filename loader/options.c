@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "commands.h"
 #include "log.h"
 #include "options.h"
 #include "pin.h"
@@ -273,4 +274,43 @@ int options_parse(const char *command, const char *summary, const struct option_
 	if (common.verbose)
 		log_max_level = LOG_LEVEL_DEBUG;
 	return enter_netns(command);
+}
+
+/* "a, b or c" with the separators " " and " " for "a b c" */
+static void list_commands(char *text, size_t size, const struct command *commands, size_t count,
+			  const char *between, const char *last)
+{
+	size_t used = 0;
+
+	*text = 0;
+	for (size_t i = 0; i < count && used < size; i++) {
+		const char *separator = !i ? "" : i == count - 1 ? last : between;
+
+		used += snprintf(text + used, size - used, "%s%s", separator, commands[i].name);
+	}
+}
+
+int options_run(const char *command, const struct command *commands, size_t count, int argc,
+		char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : NULL;
+	char list[128];
+
+	if (what && (!strcmp(what, "--help") || !strcmp(what, "-h"))) {
+		list_commands(list, sizeof(list), commands, count, "|", "|");
+		printf("Usage: colo-bpf %s %s NAME [OPTION...]\n%s.\n\n", command, list,
+		       command_summary(command));
+		for (size_t i = 0; i < count; i++)
+			printf("  %-6s %s\n", commands[i].name, commands[i].summary);
+		return EXIT_OK;
+	}
+	for (size_t i = 0; what && i < count; i++)
+		if (!strcmp(commands[i].name, what))
+			return commands[i].run(argc - 1, argv + 1);
+	if (!what) {
+		list_commands(list, sizeof(list), commands, count, ", ", " or ");
+		return options_bad(command, "%s is missing", list);
+	}
+	list_commands(list, sizeof(list), commands, count, " ", " ");
+	return options_bad(command, "\"%s\": is none of %s", what, list);
 }

@@ -7,6 +7,7 @@
 #define COLO_OPTIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <linux/types.h>
 
 #define EXIT_OK     0
@@ -56,6 +57,13 @@ extern struct common_options common;
  */
 int options_parse(const char *command, const char *summary, const struct option_row *rows,
 		  int argc, char **argv);
+
+/*
+ * A command that has commands of its own, argv[1]: run that one. Its usage is
+ * printed for --help, a list of them in a message if there is no such one.
+ */
+int options_run(const char *command, const struct command *commands, size_t count, int argc,
+		char **argv);
 
 /* A message about the command line, and how to get help. Returns EXIT_USAGE. */
 int options_bad(const char *command, const char *format, ...)

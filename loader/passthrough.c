@@ -1,7 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include <stdio.h>
-#include <string.h>
-
 #include "commands.h"
 #include "log.h"
 #include "options.h"
@@ -115,19 +112,7 @@ int cmd_passthrough(int argc, char **argv)
 		{"del", "Compare them again", del},
 		{"list", "Show the rules, and what left by them", list},
 	};
-	const char *what = argc > 1 ? argv[1] : NULL;
 
-	if (what && (!strcmp(what, "--help") || !strcmp(what, "-h"))) {
-		printf("Usage: colo-bpf passthrough add|del|list NAME [OPTION...]\n%s.\n\n",
-		       command_summary("passthrough"));
-		for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
-			printf("  %-6s %s\n", commands[i].name, commands[i].summary);
-		return EXIT_OK;
-	}
-	for (size_t i = 0; what && i < sizeof(commands) / sizeof(*commands); i++)
-		if (!strcmp(commands[i].name, what))
-			return commands[i].run(argc - 1, argv + 1);
-	if (!what)
-		return options_bad("passthrough", "add, del or list is missing");
-	return options_bad("passthrough", "\"%s\": is none of add del list", what);
+	return options_run("passthrough", commands, sizeof(commands) / sizeof(*commands), argc,
+			   argv);
 }

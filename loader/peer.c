@@ -147,6 +147,11 @@ int peer_parse_address(const char *text, struct sockaddr_storage *address, sockl
 	return -EINVAL;
 }
 
+void peer_text(char *text, size_t size, const char *address, __u32 port)
+{
+	snprintf(text, size, strchr(address, ':') ? "[%s]:%u" : "%s:%u", address, port);
+}
+
 /* The same port here, on any address: the device says which. */
 static void local_address(const struct sockaddr_storage *peer, struct sockaddr_storage *local)
 {
@@ -173,7 +178,7 @@ int peer_open(struct peer *peer, const char *text, const char *device, __u32 los
 	peer->lost_ns = lost_ms * 1000000ULL;
 	peer->heard_ns = now_ns;
 	if (peer_parse_address(text, &address, &length)) {
-		log_error("--peer \"%s\": is not ADDR, ADDR:PORT or [ADDR6]:PORT", text);
+		log_error("peer \"%s\": is not ADDR, ADDR:PORT or [ADDR6]:PORT", text);
 		return -EINVAL;
 	}
 	local_address(&address, &local);
@@ -186,8 +191,7 @@ int peer_open(struct peer *peer, const char *text, const char *device, __u32 los
 	    bind(fd, (struct sockaddr *)&local, length) ||
 	    connect(fd, (struct sockaddr *)&address, length)) {
 		err = -errno;
-		log_error("--peer %s: no socket for it on %s: %s%s", text, device,
-			  strerror(-err),
+		log_error("peer %s: no socket for it on %s: %s%s", text, device, strerror(-err),
 			  err == -ENETUNREACH ? " (has the link an address in its network?)" :
 						"");
 		close(fd);

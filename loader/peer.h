@@ -53,6 +53,9 @@ int peer_decode(struct peer_message *message, const unsigned char *bytes, size_t
 /* ADDR, ADDR:PORT, [ADDR6], [ADDR6]:PORT. 0 or -EINVAL. */
 int peer_parse_address(const char *text, struct sockaddr_storage *address, socklen_t *length);
 
+/* ADDR:PORT or [ADDR6]:PORT */
+void peer_text(char *text, size_t size, const char *address, __u32 port);
+
 enum peer_health {
 	PEER_UNKNOWN, /* never heard of */
 	PEER_ALIVE,

@@ -42,8 +42,10 @@ static void on_signal(void *context, __u32 events)
 
 	(void)events;
 	while (read(signals, &info, sizeof(info)) == sizeof(info)) {
-		if (info.ssi_signo == SIGHUP)
+		if (info.ssi_signo == SIGHUP) {
+			daemon_reload(d);
 			continue;
+		}
 		log_info("%s: ends, the data path goes on without time-outs and checkpoints",
 			 d->options.name);
 		notify_manager("STOPPING=1");
@@ -95,6 +97,7 @@ static void run_loop(struct daemon *d)
 {
 	while (!d->ending) {
 		daemon_timers(d);
+		tasks_run(&d->tasks, daemon_now());
 		if (d->ending || loop_once(d->loop, daemon_next(d)))
 			break;
 	}
@@ -110,10 +113,44 @@ static void take_precedence(void)
 	mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 }
 
+/* The instance that is attached: is it the one that the file describes? */
+static int check_device(const struct daemon *d, const char *name, const char *attached,
+			const char *wanted)
+{
+	if (!strcmp(attached, wanted))
+		return 0;
+	log_error("%s: %s is %s, but %s was attached with %s: detach and attach it",
+		  d->config->path, name, wanted, d->options.name, attached);
+	return -EINVAL;
+}
+
+static void check_size(const struct daemon *d, const char *name, __u32 attached, __u32 wanted)
+{
+	if (attached != wanted)
+		log_warning("%s: proxy.%s is %u; %s was attached with %u and keeps that",
+			    d->config->path, name, wanted, d->options.name, attached);
+}
+
+static int check_instance(const struct daemon *d)
+{
+	const struct config_host *self = config_self(d->config);
+	const struct colo_config *had = d->dp.config, *has = &d->config->proxy;
+
+	check_size(d, "max_flows", had->max_flows, has->max_flows);
+	check_size(d, "max_frames", had->max_frames, has->max_frames);
+	check_size(d, "small_blocks", had->small_blocks, has->small_blocks);
+	check_size(d, "big_blocks", had->big_blocks, has->big_blocks);
+	return check_device(d, "guest", d->dp.abi.guest, self->guest) ||
+			       check_device(d, "port", d->dp.abi.port, self->port) ||
+			       check_device(d, "link", d->dp.abi.link, self->link) ?
+		       -EINVAL :
+		       0;
+}
+
 static int open_parts(struct daemon *d)
 {
-	const char *peer = d->options.peer ? d->options.peer : d->dp.abi.peer;
-	int err = 0;
+	char peer[64];
+	int err;
 
 	if (d->dp.abi.netns_ino != datapath_netns()) {
 		log_error(
@@ -121,51 +158,62 @@ static int open_parts(struct daemon *d)
 			d->options.name);
 		return -EXDEV;
 	}
-	if (*peer)
-		err = peer_open(&d->peer, peer, d->dp.abi.link, d->options.peer_timeout_ms,
-				daemon_now());
-	else
-		log_warning("%s: no --peer: nobody tells when the other host is gone",
-			    d->options.name);
+	err = check_instance(d);
+	if (err)
+		return err;
+	daemon_set_proxy(d);
+	peer_text(peer, sizeof(peer), config_peer(d->config)->address, d->config->peer_port);
+	err = peer_open(&d->peer, peer, d->dp.abi.link, d->config->peer_timeout_ms,
+			daemon_now());
 	if (!err)
 		err = daemon_adopt(d);
+	return err;
+}
+
+static int run_daemon(struct daemon *d)
+{
+	int err;
+
+	err = datapath_open(d->options.name, &d->dp);
+	if (err)
+		return err;
+	err = open_parts(d);
+	if (!err)
+		err = inputs_open(d);
+	if (!err)
+		err = server_open(d);
+	if (!err) {
+		hooks_connect(d);
+		take_precedence();
+		notify_manager("READY=1");
+		run_loop(d);
+	}
+	tasks_end(&d->tasks);
+	server_close(d);
+	hooks_close(d);
+	inputs_close(d);
+	peer_close(&d->peer);
+	datapath_close(&d->dp);
 	return err;
 }
 
 static int daemon_run(const struct daemon_options *options)
 {
 	struct daemon *d = calloc(1, sizeof(*d));
-	int err;
+	int status = EXIT_FAILED;
 
 	if (!d)
-		return EXIT_FAILED;
+		return status;
 	d->options = *options;
 	daemon_init(d);
 	d->loop = loop_new();
-	err = d->loop ? datapath_open(options->name, &d->dp) : -ENOMEM;
-	if (err)
-		goto out;
-	err = open_parts(d);
-	if (!err)
-		err = inputs_open(d);
-	if (!err)
-		err = server_open(d);
-	if (!err)
-		err = hooks_connect(d);
-	if (!err) {
-		take_precedence();
-		run_loop(d);
-	}
-	server_close(d);
-	qmp_free(d->qmp);
-	inputs_close(d);
-	peer_close(&d->peer);
-	datapath_close(&d->dp);
-out:
+	d->config = config_load(options->config);
+	if (d->loop && d->config && !run_daemon(d))
+		status = d->status;
+	config_free(d->config);
 	loop_free(d->loop);
-	err = err ? EXIT_FAILED : d->status;
 	free(d);
-	return err;
+	return status;
 }
 
 int cmd_run(int argc, char **argv)
@@ -175,46 +223,28 @@ int cmd_run(int argc, char **argv)
 		[LOST_MANUAL] = "manual",
 		NULL,
 	};
-	struct daemon_options o = {
-		.heartbeat_ms = 50,
-		.peer_timeout_ms = 200,
-		.ack_timeout_ms = 5000,
-	};
+	struct daemon_options o = {};
 	const struct option_row rows[] = {
 		{OPTION_NAME, .argument = "NAME", .required = true, .value = &o.name},
-		{OPTION_TEXT, .name = "qmp", .required = true, .argument = "SOCKET",
-		 .value = &o.qmp, .help = "a QMP socket of QEMU, the daemon's own"},
-		{OPTION_TEXT, .name = "peer", .argument = "ADDR[:PORT]", .value = &o.peer,
-		 .help = "the other host's daemon (as attached; port 7730)"},
+		{OPTION_TEXT, .name = "config", .argument = "FILE", .value = &o.config,
+		 .help = "the configuration (" CONFIG_DIR "/NAME.conf)"},
 		{OPTION_CHOICE, .name = "peer-lost", .argument = "POLICY",
 		 .value = &o.peer_lost, .choices = policies,
 		 .help = "when the peer is lost (failover); see colo-bpf(8) on split brain"},
-		{OPTION_NUMBER, .name = "heartbeat-ms", .argument = "MS",
-		 .value = &o.heartbeat_ms, .min = 1, .max = 10000,
-		 .help = "a heartbeat to the peer each (50)"},
-		{OPTION_NUMBER, .name = "peer-timeout-ms", .argument = "MS",
-		 .value = &o.peer_timeout_ms, .min = 10, .max = 600000,
-		 .help = "silence of the peer that is its loss (200)"},
-		{OPTION_NUMBER, .name = "ack-timeout-ms", .argument = "MS",
-		 .value = &o.ack_timeout_ms, .min = 100, .max = 600000,
-		 .help = "QEMU waits that long for the daemon (5000)"},
-		{OPTION_NUMBER, .name = "wait-qmp-s", .argument = "SECONDS",
-		 .value = &o.wait_qmp_s, .min = 0, .max = 3600,
-		 .help = "wait for the QMP socket to be there (0)"},
 		{OPTION_TEXT, .name = "on-failover-qmp", .argument = "FILE",
 		 .value = &o.on_failover,
 		 .help = "QMP commands, a JSON object a line, before a failover (secondary: nbd-server-stop)"},
 		{OPTION_END},
 	};
 	int status = options_parse("run", command_summary("run"), rows, argc, argv);
+	char path[256];
 
 	if (status != -1)
 		return status;
-	if (o.peer_timeout_ms < 2 * o.heartbeat_ms)
-		return options_bad(
-			"run", "--peer-timeout-ms %u: must be at least twice --heartbeat-ms %u",
-			o.peer_timeout_ms, o.heartbeat_ms);
 	if (o.on_failover && !hooks_check_file(o.on_failover))
 		return EXIT_FAILED;
+	config_default_path(path, sizeof(path), o.name);
+	if (!o.config)
+		o.config = path;
 	return daemon_run(&o);
 }

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#define UNIT_GROUPS(X) X(link) X(peer) X(session) X(options) X(qmp) X(loop) X(task)
+#define UNIT_GROUPS(X) X(link) X(peer) X(session) X(options) X(qmp) X(loop) X(config) X(task)
 
 struct unit_result {
 	unsigned int tests;

@@ -323,12 +323,23 @@ proxy() {
 	on_host "$side" "$colo_bpf" "$command" "$id-$side" "$@"
 }
 
-proxy_attach() {
-	local side=$1 other=s
+# The same on both hosts but for the role, which here are one machine: a file
+# for each.
+proxy_config() {
+	local side=$1
 
-	[ "$side" = s ] && other=p
-	proxy "$side" attach --role "${role[$side]}" --guest guest --port port \
-		--link link --peer "${link_ip[$other]}"
+	cat >"$dir/$side.conf" <<-END
+	role = "${role[$side]}";
+	guest = "guest"; port = "port"; link = "link";
+	primary = { address = "${link_ip[p]}"; qmp = "$dir/p.qmp-daemon"; };
+	secondary = { address = "${link_ip[s]}"; qmp = "$dir/s.qmp-daemon"; };
+	secret_file = "$dir/secret";
+	disks = ( { node = "colo-disk0"; replica = "parent0"; } );
+	END
+}
+
+proxy_attach() {
+	proxy "$1" attach --config "$dir/$1.conf"
 }
 
 # What the survivor's QEMU must be told about its disk before it goes on alone.
@@ -350,7 +361,7 @@ daemon_start() {
 	local side=$1
 
 	in_host "$side" "$colo_bpf" run "$id-$side" \
-		--qmp "$dir/$side.qmp-daemon" --wait-qmp-s 10 \
+		--config "$dir/$side.conf" --wait-qmp-s 10 \
 		--on-failover-qmp "$dir/$side.failover" </dev/null \
 		>>"$dir/$side.daemon.log" 2>&1 &
 	daemon_pid[$side]=$!
@@ -372,6 +383,9 @@ pair_begin() {
 	trap 'exit 143' TERM
 	trap pair_end EXIT
 	failover_commands
+	(umask 077 && head -c 32 /dev/urandom >"$dir/secret")
+	proxy_config p
+	proxy_config s
 	net_up
 }
 
