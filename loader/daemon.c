@@ -433,6 +433,13 @@ int daemon_adopt(struct daemon *d)
 	return 0;
 }
 
+int daemon_switch_role(struct daemon *d, enum colo_role role)
+{
+	(void)d;
+	(void)role;
+	return -ENOSYS;
+}
+
 json_t *daemon_status(struct daemon *d)
 {
 	json_t *object = status_describe(&d->dp), *part = json_object();

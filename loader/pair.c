@@ -8,6 +8,7 @@
 #include "daemon.h"
 #include "disks.h"
 #include "log.h"
+#include "names.h"
 #include "output.h"
 #include "pair.h"
 #include "progress.h"
@@ -375,9 +376,9 @@ static void bring_up_done(struct daemon *d, const char *name, const char *error)
 
 static const char *peer_problem(const struct daemon *d)
 {
-	if (!d->channel)
-		return "no configuration: `run` the daemon with one";
-	return channel_problem(d->channel);
+	if (channel_is_up(d->channel))
+		return NULL;
+	return "the peer's daemon is not connected: it does not run, is not reached over the link, or has another secret (the daemons' messages say which)";
 }
 
 const char *pair_start(struct daemon *d, bool resync, bool disks_equal)

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "bytes.h"
 #include "log.h"
 #include "qmp.h"
 
@@ -29,12 +30,6 @@ struct qmp_command {
 	void *context;
 };
 
-struct bytes {
-	char *data;
-	size_t length;
-	size_t size;
-};
-
 struct qmp {
 	int fd;
 	struct loop *loop; /* that watches fd, or NULL */
@@ -50,28 +45,6 @@ struct qmp {
 	struct qmp_handler handler;
 	void *context;
 };
-
-static int bytes_add(struct bytes *bytes, const char *data, size_t length)
-{
-	if (bytes->length + length > bytes->size) {
-		size_t size = (bytes->length + length) * 2;
-		char *more = realloc(bytes->data, size);
-
-		if (!more)
-			return -ENOMEM;
-		bytes->data = more;
-		bytes->size = size;
-	}
-	memcpy(bytes->data + bytes->length, data, length);
-	bytes->length += length;
-	return 0;
-}
-
-static void bytes_drop(struct bytes *bytes, size_t length)
-{
-	bytes->length -= length;
-	memmove(bytes->data, bytes->data + length, bytes->length);
-}
 
 struct qmp *qmp_new(int fd, const struct qmp_handler *handler, void *context)
 {
@@ -150,9 +123,9 @@ void qmp_free(struct qmp *qmp)
 		return;
 	memset(&qmp->handler, 0, sizeof(qmp->handler));
 	qmp_close(qmp, 0, "the client ends");
-	free(qmp->in.data);
-	free(qmp->out.data);
-	free(qmp->waiting.data);
+	bytes_free(&qmp->in);
+	bytes_free(&qmp->out);
+	bytes_free(&qmp->waiting);
 	free(qmp);
 }
 

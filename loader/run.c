@@ -18,6 +18,7 @@
 #include "daemon.h"
 #include "log.h"
 #include "options.h"
+#include "pair.h"
 
 static int signals = -1;
 
@@ -170,6 +171,26 @@ static int open_parts(struct daemon *d)
 	return err;
 }
 
+static int open_channel(struct daemon *d)
+{
+	const struct config_host *self = config_self(d->config), *peer = config_peer(d->config);
+	const struct channel_options options = {
+		.loop = d->loop,
+		.daemon = d,
+		.secret = d->config->secret,
+		.self = self->name,
+		.peer = peer->name,
+		.address = self->address,
+		.peer_address = peer->address,
+		.device = d->dp.abi.link,
+		.port = d->config->channel_port,
+		.connects = d->config->role == COLO_ROLE_PRIMARY,
+	};
+
+	d->channel = channel_open(&options);
+	return d->channel ? channel_methods(d->channel, pair_methods) : -EIO;
+}
+
 static int run_daemon(struct daemon *d)
 {
 	int err;
@@ -182,6 +203,8 @@ static int run_daemon(struct daemon *d)
 		err = inputs_open(d);
 	if (!err)
 		err = server_open(d);
+	if (!err)
+		err = open_channel(d);
 	if (!err) {
 		hooks_connect(d);
 		take_precedence();
@@ -191,6 +214,8 @@ static int run_daemon(struct daemon *d)
 	tasks_end(&d->tasks);
 	server_close(d);
 	hooks_close(d);
+	if (d->channel)
+		channel_close(d->channel);
 	inputs_close(d);
 	peer_close(&d->peer);
 	datapath_close(&d->dp);

@@ -85,6 +85,12 @@ bool secret_verify(const unsigned char mac[SECRET_MAC_BYTES], const struct secre
 	return !crypto_auth_verify(mac, data, length, secret->key);
 }
 
+bool secret_equal(const unsigned char a[SECRET_MAC_BYTES],
+		  const unsigned char b[SECRET_MAC_BYTES])
+{
+	return !sodium_memcmp(a, b, SECRET_MAC_BYTES);
+}
+
 void secret_random(void *to, size_t length)
 {
 	randombytes_buf(to, length);

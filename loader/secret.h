@@ -32,6 +32,9 @@ void secret_mac(unsigned char mac[SECRET_MAC_BYTES], const struct secret *secret
 		const void *data, size_t length);
 bool secret_verify(const unsigned char mac[SECRET_MAC_BYTES], const struct secret *secret,
 		   const void *data, size_t length);
+/* Are two codes equal? It takes as long whatever they are. */
+bool secret_equal(const unsigned char a[SECRET_MAC_BYTES],
+		  const unsigned char b[SECRET_MAC_BYTES]);
 
 /* Bytes that nobody can guess. */
 void secret_random(void *to, size_t length);
