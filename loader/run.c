@@ -187,7 +187,7 @@ static void take_precedence(void)
 static int open_parts(struct daemon *d)
 {
 	const char *peer = d->options.peer ? d->options.peer : d->dp.abi.peer;
-	int err = 0;
+	int err;
 
 	if (d->dp.abi.netns_ino != datapath_netns()) {
 		log_error(
@@ -195,6 +195,9 @@ static int open_parts(struct daemon *d)
 			d->options.name);
 		return -EXDEV;
 	}
+	err = datapath_repair(&d->dp);
+	if (err)
+		return err;
 	if (*peer)
 		err = peer_open(&d->peer, peer, d->dp.abi.link, d->options.peer_timeout_ms,
 				daemon_now());
