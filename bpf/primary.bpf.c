@@ -9,13 +9,15 @@
  *              for leaves
  *   control    run by the daemon: commit, failover, time-outs, reclaim
  *
- * Outside COLO guest and port are one plain wire.
+ * Outside COLO guest and port are one plain wire. The clients' numbers are the
+ * guest's inside of the port: translate.h.
  */
 #include "stream.h"
 #include "datagram.h"
 #include "mirror.h"
 #include "passthrough.h"
 #include "span.h"
+#include "translate.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -272,7 +274,7 @@ int guest_out(struct __sk_buff *ctx)
 
 	if (!ses || !c || !s)
 		return CTX_DROP;
-	if (ses->mode == COLO_MODE_WIRE) {
+	if (ses->mode == COLO_MODE_WIRE || ses->mode == COLO_MODE_ACTIVE) {
 		COUNT(wire_out);
 		return ctx_send(c->port_ifindex);
 	}
@@ -314,14 +316,15 @@ int port_in(struct __sk_buff *ctx)
 	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
 	struct scratch *s = scratch_get();
+	__u32 bytes;
 	int parsed;
 	__u64 epoch;
 
 	if (!ses || !c || !s)
 		return CTX_DROP;
-	if (ses->mode == COLO_MODE_WIRE) {
+	if (ses->mode == COLO_MODE_WIRE || ses->mode == COLO_MODE_ACTIVE) {
 		COUNT(wire_in);
-		return ctx_send(c->guest_ifindex);
+		return wire_arrival(ctx, ses, c->guest_ifindex);
 	}
 	if (ses->mode != COLO_MODE_PRIMARY) {
 		COUNT(shut_in);
@@ -331,9 +334,12 @@ int port_in(struct __sk_buff *ctx)
 	parsed = packet_parse(ctx, FROM_CLIENT);
 	if (parsed != PARSE_OK)
 		COUNT(in_parse_failed);
+	bytes = link_tcp_bytes(&s->pkt, parsed);
+	if (ses->translations && translate_arrival(ctx, parsed) < 0)
+		return CTX_DROP;
 	/* read once: tag and count must be of the same epoch */
 	epoch = *(volatile __u64 *)&ses->epoch;
-	link_count(&link_sent, epoch, link_tcp_bytes(&s->pkt, parsed));
+	link_count(&link_sent, epoch, bytes);
 	/* first the link: the control frame of an answer must not overtake it */
 	if (link_send_copy(ctx, COLO_LINK_INPUT, epoch, c->link_ifindex))
 		COUNT(in_mirror_failed);
@@ -719,6 +725,8 @@ int control(struct __sk_buff *ctx)
 	op = &s->control;
 	if (op->op == COLO_CONTROL_REQUEST)
 		return request(op->reason, &op->key, 0);
+	if (op->op == COLO_CONTROL_EXPIRE)
+		return translation_expire(s);
 	f = bpf_map_lookup_elem(&flows, &op->key);
 	if (!f)
 		return 0;

@@ -7,7 +7,7 @@
 #ifndef COLO_BPF_QUOTE_H
 #define COLO_BPF_QUOTE_H
 
-#include "rewrite.h"
+#include "emit.h"
 
 #define QUOTE_OFF     8  /* of the quoted packet, from the ICMP header */
 #define QUOTE_ACK_END 12 /* bytes of TCP up to the end of ack */
@@ -23,13 +23,13 @@ static __always_inline int icmp_quotes(const struct packet *p)
 }
 
 /*
- * Find the quoted TCP header and make scratch.rewrite.key its flow's. Returns
+ * Find the quoted TCP header and make scratch.quoted its flow's key. Returns
  * its offset, 0 if there is none. `dir`: who sent the error; the quoted packet
  * was sent by the other.
  */
 static __always_inline __u32 quote_find(struct scratch *s, enum parse_direction dir)
 {
-	struct colo_flow_key *key = &s->rewrite.key;
+	struct colo_flow_key *key = &s->quoted;
 	struct packet *p = &s->pkt;
 	__u32 ip = p->l4_off + QUOTE_OFF, tcp, src, dst, n = 4;
 	__be16 sport, dport;
@@ -86,35 +86,17 @@ static __always_inline int quote_replace(struct __sk_buff *ctx, const struct pac
 }
 
 /*
- * scratch.pkt is an ICMP error that `direction` sent: put what it quotes into
- * the numbers of whom it goes to. 1: translated, 0: nothing to do, negative:
- * the packet must not go on.
+ * scratch.pkt is an ICMP error that `dir` sent; put the TCP header that it
+ * quotes, at tcp, into the numbers of whom it goes to: `delta` is the client's
+ * sequence number - the guest's. 1: translated, 0: nothing to do, negative: the
+ * packet must not go on.
  */
-__noinline int quote_translate(struct __sk_buff *ctx, int direction)
+static __always_inline int quote_shift(struct __sk_buff *ctx, const struct packet *p, __u32 tcp,
+				       enum parse_direction dir, __u32 delta)
 {
-	struct scratch *s = scratch_get();
-	struct colo_session *ses = session_get();
-	struct colo_rewrite *f;
-	__u32 tcp, delta = 0, flags = 0;
-	struct packet *p;
-
-	if (!s || !ses)
-		return -1;
-	p = &s->pkt;
-	tcp = quote_find(s, direction);
-	if (!tcp)
+	if (!delta)
 		return 0;
-	f = rewrite_find(&s->rewrite.key);
-	if (!f)
-		return 0;
-	if (f->epoch == ses->epoch) {
-		delta = f->seq_delta;
-		flags = f->flags;
-	}
-	word_unlock(&f->lock);
-	if (!(flags & COLO_RW_OFFSET) || !delta)
-		return 0;
-	if (direction == FROM_CLIENT)
+	if (dir == FROM_CLIENT)
 		return quote_replace(ctx, p, tcp + 4, -delta) ? -1 : 1;
 	if (tcp + QUOTE_ACK_END > p->l4_off + p->data_len || tcp + QUOTE_ACK_END > COLO_HDR_MAX)
 		return 0;

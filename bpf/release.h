@@ -8,6 +8,7 @@
 
 #include "emit.h"
 #include "flow.h"
+#include "serial.h"
 
 #define ACKWAIT_WALK 1024 /* frames that are looked at for a covered ack */
 #define RELEASE_MAX  64   /* frames a program run may release */
@@ -31,16 +32,6 @@ struct release {
 	__u32 spent; /* the packet was a carrier: it is nobody's frame any more */
 	__u32 next;  /* of the walk through p_ackwait */
 };
-
-static __always_inline int seq_lt(__u32 a, __u32 b)
-{
-	return (__s32)(a - b) < 0;
-}
-
-static __always_inline int seq_leq(__u32 a, __u32 b)
-{
-	return (__s32)(a - b) <= 0;
-}
 
 static __always_inline void count_p_end(__u32 end)
 {

@@ -7,6 +7,7 @@
 #include "log.h"
 #include "names.h"
 #include "output.h"
+#include "pair.h"
 #include "release.h"
 #include "status.h"
 
@@ -205,6 +206,8 @@ static int act(void *context, enum session_action action, enum session_event eve
 	switch (action) {
 	case ACTION_START:
 		start_session(d);
+		if (d->session.role == COLO_ROLE_PRIMARY)
+			return pair_start_stage(d);
 		return stage_done(d, release_start(&d->dp, d->stage.epoch));
 	case ACTION_COMMIT:
 		return stage_done(d, release_commit(&d->dp, d->stage.epoch));
@@ -431,13 +434,6 @@ int daemon_adopt(struct daemon *d)
 		d->peer.heard_ns = daemon_now() + ADOPT_GRACE_NS;
 	}
 	return 0;
-}
-
-int daemon_switch_role(struct daemon *d, enum colo_role role)
-{
-	(void)d;
-	(void)role;
-	return -ENOSYS;
 }
 
 json_t *daemon_status(struct daemon *d)

@@ -108,6 +108,8 @@ void daemon_reload(struct daemon *d);
 void hooks_connect(struct daemon *d);
 void hooks_close(struct daemon *d);
 void hooks_ack(struct daemon *d, const char *error); /* NULL: done */
+/* The same for a stage that is answered later. */
+void hooks_ack_stage(struct daemon *d, const struct stage *stage, const char *error);
 void hooks_ask(struct daemon *d, __u64 epoch, const char *reason);
 void hooks_fail_over(struct daemon *d);
 void hooks_configure(struct daemon *d); /* QEMU's time-out for our answers */

@@ -105,14 +105,19 @@ static void answer_ack(void *context, json_t *value, const char *error)
 		log_error("QEMU: x-colo-proxy-ack: %s (the answer came too late?)", error);
 }
 
-void hooks_ack(struct daemon *d, const char *error)
+void hooks_ack_stage(struct daemon *d, const struct stage *stage, const char *error)
 {
-	if (!d->stage.ack)
+	if (!stage->ack || !d->qmp)
 		return;
 	qmp_execute(d->qmp, true, "x-colo-proxy-ack",
-		    json_pack("{s:s, s:I, s:s*}", "stage", d->stage.name, "epoch",
-			      (json_int_t)d->stage.epoch, "error", error),
+		    json_pack("{s:s, s:I, s:s*}", "stage", stage->name, "epoch",
+			      (json_int_t)stage->epoch, "error", error),
 		    answer_ack, d);
+}
+
+void hooks_ack(struct daemon *d, const char *error)
+{
+	hooks_ack_stage(d, &d->stage, error);
 	d->stage.ack = false;
 }
 

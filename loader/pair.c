@@ -12,6 +12,8 @@
 #include "output.h"
 #include "pair.h"
 #include "progress.h"
+#include "release.h"
+#include "translations.h"
 
 #define PREPARE_MS  10000
 #define NEWS_MS     200
@@ -181,8 +183,19 @@ static void on_unprepare(struct daemon *d, json_t *arguments, struct channel_req
 	channel_reply(request, json_true());
 }
 
+static void on_translations(struct daemon *d, json_t *arguments, struct channel_request *request)
+{
+	int err = translations_import(&d->dp, json_object_get(arguments, "flows"));
+
+	if (err)
+		channel_refuse(request, "its translations cannot be kept: %s", strerror(-err));
+	else
+		channel_reply(request, json_true());
+}
+
 const struct channel_method pair_methods[] = {
 	{"prepare", on_prepare},
+	{"translations", on_translations},
 	{"unprepare", on_unprepare},
 	{NULL, NULL},
 };
@@ -419,6 +432,43 @@ const char *pair_cancel(struct daemon *d)
 		return "nothing is under way";
 	task_cancel(task, "cancelled by the operator");
 	return NULL;
+}
+
+/* ---- COLO begins ------------------------------------------------------------------- */
+
+/* The guest stands still: no translation comes or goes meanwhile. */
+static int start_stage_main(struct task *task, struct daemon *d, void *context)
+{
+	const struct stage *stage = context;
+	json_t *flows = translations_export(&d->dp), *value = NULL;
+	int err;
+
+	if (!flows)
+		task_fail(task, "the translations cannot be read");
+	else
+		value = task_call(task, "translations", json_pack("{s:o}", "flows", flows),
+				  d->config->ack_timeout_ms / 2);
+	if (!value) {
+		log_error("primary-start: %s: QEMU is told to leave COLO", task_error(task));
+		hooks_ack_stage(d, stage, task_error(task));
+		return -EIO;
+	}
+	json_decref(value);
+	err = release_start(&d->dp, stage->epoch);
+	if (err)
+		log_error("primary-start: %s: QEMU is told to leave COLO", strerror(-err));
+	hooks_ack_stage(d, stage, err ? strerror(-err) : NULL);
+	return err;
+}
+
+int pair_start_stage(struct daemon *d)
+{
+	struct stage *stage = malloc(sizeof(*stage));
+
+	if (!stage)
+		return -ENOMEM;
+	*stage = d->stage;
+	return task_start(&d->tasks, d, "primary-start", start_stage_main, stage, NULL);
 }
 
 /* ---- one goes on alone -------------------------------------------------------------- */

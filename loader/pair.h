@@ -24,6 +24,13 @@ const char *pair_start(struct daemon *d, bool resync, bool disks_equal);
 const char *pair_cancel(struct daemon *d);
 
 /*
+ * QEMU's stage primary-start: before the primary's guest runs in COLO the
+ * secondary has the translations that the survivor's clients depend on. Answers
+ * the stage, now or later.
+ */
+int pair_start_stage(struct daemon *d);
+
+/*
  * This side goes on alone: QEMU is told, and its disks. `d->session` waits in
  * the state FAILING for QEMU's stage.
  */

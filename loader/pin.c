@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <string.h>
@@ -112,6 +113,26 @@ int pin_remove(const char *name)
 		err = -errno;
 	/* The root goes with the last instance. */
 	rmdir(COLO_PIN_ROOT);
+	return err;
+}
+
+/* pin_each() does not see it. */
+void pin_hidden(char hidden[64], const char *name)
+{
+	snprintf(hidden, 64, ".%s", name);
+}
+
+int pin_exchange(const char *a, const char *b)
+{
+	char from[PIN_PATH_MAX], to[PIN_PATH_MAX];
+	int err;
+
+	pin_path(from, a, "", "");
+	pin_path(to, b, "", "");
+	if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE))
+		return 0;
+	err = -errno;
+	log_error("%s and %s: cannot be exchanged: %s", from, to, strerror(-err));
 	return err;
 }
 

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <stdbool.h>
 
 #include <sys/random.h>
@@ -12,6 +11,7 @@
 #include "link.h"
 #include "log.h"
 #include "release.h"
+#include "translations.h"
 
 #define MS            1000000ULL
 #define SCAN_MAX_NS   (1000 * MS) /* lost events are found by then */
@@ -22,14 +22,6 @@
 #define ALL_EPOCHS    (~0ULL)
 #define ROUNDS_MAX    20     /* through all flows, for those whose lock was taken */
 #define AGAIN_MAX     100000 /* runs on one flow, for the loop's sake */
-
-static __u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 /* ------------------------------------------------------------- control --- */
 
@@ -200,7 +192,7 @@ static int control_all(struct datapath *dp, enum colo_control_op op, __u64 below
 
 static void open_epoch(struct datapath *dp, __u64 epoch)
 {
-	dp->session->commit_ns = now_ns();
+	dp->session->commit_ns = datapath_now();
 	/* One store: a program sees the old epoch or the new one. */
 	__atomic_store_n(&dp->session->epoch, epoch, __ATOMIC_SEQ_CST);
 }
@@ -294,18 +286,42 @@ int release_reset(struct datapath *dp, __u64 epoch, const struct colo_link_count
 	return err ? err : late;
 }
 
+/* A secondary's offsets become translations at the port. */
+static int translate(struct datapath *dp)
+{
+	struct colo_control control = {
+		.op = COLO_CONTROL_TRANSLATE,
+	};
+	int result = COLO_CONTROL_AGAIN;
+
+	if (dp->abi.role != COLO_ROLE_SECONDARY)
+		return 0;
+	for (int i = 0; i < ROUNDS_MAX && result == COLO_CONTROL_AGAIN; i++)
+		result = control_once(dp, &control);
+	return result == COLO_CONTROL_AGAIN ? -EBUSY : result < 0 ? result : 0;
+}
+
+/* One step of several that are all done, whatever becomes of one: the first error counts. */
+static int first_error(int before, int result)
+{
+	return before ? before : result;
+}
+
 int release_failover(struct datapath *dp)
 {
-	int err, late;
+	bool primary = dp->abi.role == COLO_ROLE_PRIMARY;
+	int err;
 
-	err = control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS);
-	dp->session->mode = dp->abi.role == COLO_ROLE_PRIMARY ? COLO_MODE_WIRE :
-								COLO_MODE_ACTIVE;
+	/* who is the only one needs no lease */
+	dp->session->lease_ns = 0;
+	/* what leaves from here on finds its translation */
+	err = translate(dp);
+	err = first_error(err, control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS));
+	dp->session->mode = primary ? COLO_MODE_WIRE : COLO_MODE_ACTIVE;
 	/* What came between the two. */
-	late = control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS);
-	if (!late)
-		late = replay(dp, NULL);
-	return err ? err : late;
+	err = first_error(err, translate(dp));
+	err = first_error(err, control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS));
+	return first_error(err, replay(dp, NULL));
 }
 
 int release_discard(struct datapath *dp)
@@ -403,68 +419,102 @@ static int check_watched(struct datapath *dp, __u64 now)
 }
 
 /* Does a flow look as if it could go? The program decides. */
-static bool looks_idle(const struct datapath *dp, __u32 flags, __u64 seen_ns, __u64 now)
+static bool looks_idle(const struct datapath *dp, bool closed, __u64 seen_ns, __u64 now)
 {
-	bool primary = dp->abi.role == COLO_ROLE_PRIMARY;
-	__u32 rst = primary ? COLO_F_RST : COLO_RW_RST;
-	__u32 fins = primary ? COLO_F_P_FIN : COLO_RW_G_FIN | COLO_RW_C_FIN;
-	bool closed = (flags & rst) || (flags & fins) == fins;
-
 	return now >
 	       seen_ns + MS * (closed ? dp->config->flow_grace_ms : dp->config->flow_idle_ms);
 }
 
-static int sweep_value(struct datapath *dp, const struct colo_flow_key *key, const void *value,
-		       __u64 now)
+static bool flow_looks_idle(const struct datapath *dp, const void *value, __u64 now)
 {
-	const struct colo_rewrite *rewrite = value;
 	const struct colo_flow *flow = value;
-	bool idle;
 
-	if (dp->abi.role == COLO_ROLE_PRIMARY)
-		idle = looks_idle(dp, flow->flags, flow->seen_ns, now);
-	else
-		idle = looks_idle(dp, rewrite->flags, rewrite->seen_ns, now);
-	return idle ? control_flow(dp, COLO_CONTROL_RECLAIM, key) : 0;
+	return looks_idle(dp, flow->flags & (COLO_F_RST | COLO_F_P_FIN), flow->seen_ns, now);
 }
 
+static bool rewrite_looks_idle(const struct datapath *dp, const void *value, __u64 now)
+{
+	const __u32 fins = COLO_RW_G_FIN | COLO_RW_C_FIN;
+	const struct colo_rewrite *rewrite = value;
+	bool closed = rewrite->flags & COLO_RW_RST || (rewrite->flags & fins) == fins;
+
+	return looks_idle(dp, closed, rewrite->seen_ns, now);
+}
+
+static bool translation_looks_idle(const struct datapath *dp, const void *value, __u64 now)
+{
+	const struct colo_translation *t = value;
+
+	return looks_idle(dp, translation_ended(t), t->seen_ns, now);
+}
+
+/* A table whose elements end some time after they were last used. */
+struct sweep {
+	int fd;
+	size_t size; /* of a value */
+	enum colo_control_op op;
+	bool (*looks_idle)(const struct datapath *dp, const void *value, __u64 now);
+};
+
 /*
- * Look through the flows for idle ones, some thousands at a time; the next
+ * Look through a table for idle elements, some thousands at a time; the next
  * sweep goes on where this one ended.
  */
-static int sweep_flows(struct datapath *dp, __u64 now)
+static int sweep_table(struct datapath *dp, const struct sweep *sweep,
+		       struct datapath_cursor *cursor, __u64 now)
 {
-	const size_t size = dp->abi.role == COLO_ROLE_PRIMARY ? sizeof(struct colo_flow) :
-								sizeof(struct colo_rewrite);
-	struct datapath_watch *watch = &dp->watch;
 	struct colo_flow_key *keys = calloc(SWEEP_BATCH, sizeof(*keys));
-	char *values = calloc(SWEEP_BATCH, size);
+	char *values = calloc(SWEEP_BATCH, sweep->size);
 	int err = keys && values ? 0 : -ENOMEM;
 
 	for (int batch = 0; !err && batch < SWEEP_BATCHES; batch++) {
 		__u32 count = SWEEP_BATCH, next = 0;
 		int result;
 
-		result = bpf_map_lookup_batch(dp->map_fd[MAP_FLOWS],
-					      watch->cursor_valid ? &watch->cursor : NULL,
+		result = bpf_map_lookup_batch(sweep->fd, cursor->valid ? &cursor->at : NULL,
 					      &next, keys, values, &count, NULL);
 		if (result && result != -ENOENT) {
 			/* A bucket longer than the batch: begin anew. */
-			watch->cursor_valid = false;
+			cursor->valid = false;
 			err = result == -ENOSPC || result == -EINVAL ? 0 : result;
 			break;
 		}
 		for (__u32 i = 0; i < count; i++)
-			sweep_value(dp, &keys[i], values + i * size, now);
-		watch->cursor = next;
-		watch->cursor_valid = !result;
+			if (sweep->looks_idle(dp, values + i * sweep->size, now))
+				control_flow(dp, sweep->op, &keys[i]);
+		cursor->at = next;
+		cursor->valid = !result;
 		if (result)
 			break;
 	}
 	free(values);
 	free(keys);
-	watch->sweep_ns = now + SWEEP_NS;
 	return err;
+}
+
+static int sweep_flows(struct datapath *dp, __u64 now)
+{
+	const bool primary = dp->abi.role == COLO_ROLE_PRIMARY;
+	const struct sweep flows = {
+		.fd = dp->map_fd[MAP_FLOWS],
+		.size = primary ? sizeof(struct colo_flow) : sizeof(struct colo_rewrite),
+		.op = COLO_CONTROL_RECLAIM,
+		.looks_idle = primary ? flow_looks_idle : rewrite_looks_idle,
+	};
+	const struct sweep translations = {
+		.fd = dp->map_fd[MAP_TRANSLATIONS],
+		.size = sizeof(struct colo_translation),
+		.op = COLO_CONTROL_EXPIRE,
+		.looks_idle = translation_looks_idle,
+	};
+	struct datapath_watch *watch = &dp->watch;
+	int err, late = 0;
+
+	err = sweep_table(dp, &flows, &watch->flows, now);
+	if (dp->session->translations)
+		late = sweep_table(dp, &translations, &watch->translations, now);
+	watch->sweep_ns = now + SWEEP_NS;
+	return err ? err : late;
 }
 
 int release_tick(struct datapath *dp, __u64 now, __u64 *next_ns)

@@ -68,21 +68,44 @@ static int open_signals(void)
 	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
+/* The events of the maps that are open: anew after a switch of the role. */
+static int ring_open(struct daemon *d)
+{
+	d->ring = ring_buffer__new(d->dp.map_fd[MAP_EVENTS], daemon_ring_event, d, NULL);
+	return d->ring ? loop_add(d->loop, ring_buffer__epoll_fd(d->ring), EPOLLIN, on_ring, d) :
+			 -errno;
+}
+
+int daemon_switch_role(struct daemon *d, enum colo_role role)
+{
+	int err, ring;
+
+	loop_remove(d->loop, ring_buffer__epoll_fd(d->ring));
+	ring_buffer__free(d->ring);
+	err = datapath_switch_role(&d->dp, role);
+	if (!err)
+		d->session.role = role;
+	ring = ring_open(d);
+	if (ring) {
+		log_error("%s: the events of the data path cannot be read any more: %s",
+			  d->options.name, strerror(-ring));
+		daemon_end(d, EXIT_FAILED);
+	}
+	return err;
+}
+
 static int inputs_open(struct daemon *d)
 {
 	int err;
 
 	signals = open_signals();
-	d->ring = ring_buffer__new(d->dp.map_fd[MAP_EVENTS], daemon_ring_event, d, NULL);
-	if (signals < 0 || !d->ring) {
-		err = errno ? -errno : -ENOMEM;
+	err = signals < 0 ? -errno : ring_open(d);
+	if (err) {
 		log_error("%s: the event loop cannot be set up: %s", d->options.name,
 			  strerror(-err));
 		return err;
 	}
 	err = loop_add(d->loop, signals, EPOLLIN, on_signal, d);
-	if (!err)
-		err = loop_add(d->loop, ring_buffer__epoll_fd(d->ring), EPOLLIN, on_ring, d);
 	if (!err && d->peer.fd >= 0)
 		err = loop_add(d->loop, d->peer.fd, EPOLLIN, on_peer, d);
 	return err;
@@ -159,7 +182,9 @@ static int open_parts(struct daemon *d)
 			d->options.name);
 		return -EXDEV;
 	}
-	err = check_instance(d);
+	err = datapath_repair(&d->dp);
+	if (!err)
+		err = check_instance(d);
 	if (err)
 		return err;
 	daemon_set_proxy(d);

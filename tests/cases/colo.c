@@ -545,7 +545,7 @@ static void check_counters(struct run *run)
 			 "%" PRId64 " frames are held by the counters, %" PRId64 " records",
 			 counted, found);
 	counted = now.p_policy_pass + now.p_policy_drop + now.p_passthrough + now.p_covered +
-		  now.p_at_once + now.p_held + now.p_unheld;
+		  now.p_at_once + now.p_held + now.p_unheld + now.p_unleased;
 	if ((int64_t)now.p_frames != counted)
 		run_fail(run,
 			 "%llu frames of P came, %" PRId64
