@@ -59,6 +59,9 @@ static void peer_message(struct daemon *d)
 	}
 	if (last->state == SESSION_COLO)
 		d->peer_joined = true;
+	if (d->session.state == SESSION_IDLE &&
+	    (last->state == SESSION_FAILING || last->state == SESSION_ALONE))
+		daemon_event(d, EVENT_PEER_ACTIVE);
 	/* What it says of an earlier COLO is not about this one. */
 	if (!d->peer_joined)
 		return;

@@ -116,10 +116,10 @@ int pin_remove(const char *name)
 	return err;
 }
 
-/* pin_each() does not see it. */
+/* pin_each() does not see it. bpffs takes no dots in names. */
 void pin_hidden(char hidden[64], const char *name)
 {
-	snprintf(hidden, 64, ".%s", name);
+	snprintf(hidden, 64, "%s~", name);
 }
 
 int pin_exchange(const char *a, const char *b)
@@ -161,7 +161,7 @@ int pin_each(int (*call)(const char *name, void *context), void *context)
 	if (!dir)
 		return 0;
 	while (!err && (entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
+		if (entry->d_name[0] != '.' && !strchr(entry->d_name, '~'))
 			err = call(entry->d_name, context);
 	closedir(dir);
 	return err;

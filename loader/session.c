@@ -40,6 +40,8 @@ static const struct session_row rows[] = {
 	/* --- no COLO --- */
 	{BOTH, SESSION_IDLE, EVENT_START, ACTION_START, SESSION_COLO},
 	{BOTH, SESSION_IDLE, EVENT_FAILOVER, ACTION_FAILOVER, SESSION_ALONE},
+	/* a host that comes back, and the other one has the guest */
+	{BOTH, SESSION_IDLE, EVENT_PEER_ACTIVE, ACTION_YIELD, SESSION_LOST},
 
 	/* --- the pair runs --- */
 	{BOTH, SESSION_COLO, EVENT_START, ACTION_START, SESSION_COLO},

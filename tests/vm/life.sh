@@ -137,8 +137,9 @@ life_relay() {
 	disown
 }
 
+# life_attach SIDE [ROLE]: as the file says, or what it is now
 life_attach() {
-	proxy "$1" attach --config "$dir/$1.conf"
+	proxy "$1" attach --config "$dir/$1.conf" ${2:+--role "$2"}
 }
 
 guest_up() {
@@ -196,7 +197,7 @@ life_back() {
 	if process_gone "${daemon_pid[$side]}"; then
 		proxy_detach "$side"
 		on_host "$side" sh -c 'ip link set dev port up; ip link set dev link up'
-		life_attach "$side" || return 1
+		life_attach "$side" secondary || return 1
 		life_daemon "$side"
 	fi
 	life_boot "$side" secondary
