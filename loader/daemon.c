@@ -81,6 +81,11 @@ void daemon_peer_input(struct daemon *d)
 		peer_message(d);
 }
 
+void daemon_channel_changed(struct daemon *d, bool up)
+{
+	server_publish(d, json_pack("{s:s, s:b}", "event", "channel", "up", up));
+}
+
 static void peer_changed(struct daemon *d, enum peer_health health, __u64 now)
 {
 	enum peer_health from = d->peer.health;
@@ -450,6 +455,7 @@ json_t *daemon_status(struct daemon *d)
 	output_text(part, "peer", d->peer.fd < 0 ? "none" : peer_health_names[d->peer.health]);
 	output_text(part, "peer_state",
 		    d->peer.last.sequence ? session_state_names[d->peer.last.state] : NULL);
+	output_flag(part, "channel", channel_is_up(d->channel));
 	output_text(part, "peer_lost",
 		    d->options.peer_lost == LOST_MANUAL ? "manual" : "failover");
 	output_set(object, "daemon", part);

@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <linux/types.h>
 
+#include "channel.h"
 #include "config.h"
 #include "datapath.h"
 #include "loop.h"
@@ -89,6 +90,7 @@ void daemon_timers(struct daemon *d); /* do what is due */
 __u64 daemon_next(const struct daemon *d);
 void daemon_heartbeat(struct daemon *d);
 void daemon_peer_input(struct daemon *d);
+void daemon_channel_changed(struct daemon *d, bool up);
 int daemon_ring_event(void *d, void *data, size_t size);
 void daemon_event(struct daemon *d, enum session_event event);
 void daemon_end(struct daemon *d, int status);

@@ -171,6 +171,27 @@ static int check_instance(const struct daemon *d)
 		       0;
 }
 
+static int open_channel(struct daemon *d)
+{
+	const struct config_host *self = config_self(d->config), *peer = config_peer(d->config);
+	const struct channel_options options = {
+		.loop = d->loop,
+		.daemon = d,
+		.secret = d->config->secret,
+		.self = self->name,
+		.peer = peer->name,
+		.address = self->address,
+		.peer_address = peer->address,
+		.device = self->link,
+		.port = d->config->channel_port,
+		.connects = d->config->role == COLO_ROLE_PRIMARY,
+		.changed = daemon_channel_changed,
+	};
+
+	d->channel = channel_open(&options);
+	return d->channel ? channel_methods(d->channel, pair_methods) : -EIO;
+}
+
 static int open_parts(struct daemon *d)
 {
 	char peer[64];
@@ -192,28 +213,10 @@ static int open_parts(struct daemon *d)
 	err = peer_open(&d->peer, peer, d->dp.abi.link, d->config->peer_timeout_ms,
 			daemon_now());
 	if (!err)
+		err = open_channel(d);
+	if (!err)
 		err = daemon_adopt(d);
 	return err;
-}
-
-static int open_channel(struct daemon *d)
-{
-	const struct config_host *self = config_self(d->config), *peer = config_peer(d->config);
-	const struct channel_options options = {
-		.loop = d->loop,
-		.daemon = d,
-		.secret = d->config->secret,
-		.self = self->name,
-		.peer = peer->name,
-		.address = self->address,
-		.peer_address = peer->address,
-		.device = d->dp.abi.link,
-		.port = d->config->channel_port,
-		.connects = d->config->role == COLO_ROLE_PRIMARY,
-	};
-
-	d->channel = channel_open(&options);
-	return d->channel ? channel_methods(d->channel, pair_methods) : -EIO;
 }
 
 static int run_daemon(struct daemon *d)
@@ -228,8 +231,6 @@ static int run_daemon(struct daemon *d)
 		err = inputs_open(d);
 	if (!err)
 		err = server_open(d);
-	if (!err)
-		err = open_channel(d);
 	if (!err) {
 		hooks_connect(d);
 		take_precedence();
@@ -239,9 +240,8 @@ static int run_daemon(struct daemon *d)
 	tasks_end(&d->tasks);
 	server_close(d);
 	hooks_close(d);
-	if (d->channel)
-		channel_close(d->channel);
 	inputs_close(d);
+	channel_close(d->channel);
 	peer_close(&d->peer);
 	datapath_close(&d->dp);
 	return err;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "unit.h"
 
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,50 +30,21 @@ static void write_file(const char *path, const char *text, mode_t mode)
 	assert_int_equal(chmod(path, mode), 0);
 }
 
-/* What the messages of a call are: stderr into a file. */
-static int capture_begin(char *path)
-{
-	int was = dup(2), fd;
-
-	snprintf(path, 64, "%s/messages", directory);
-	fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-	assert_true(was >= 0 && fd >= 0);
-	dup2(fd, 2);
-	close(fd);
-	return was;
-}
-
-static void capture_end(int was, const char *path, char *text, size_t size)
-{
-	FILE *from;
-	size_t length;
-
-	fflush(stderr);
-	dup2(was, 2);
-	close(was);
-	from = fopen(path, "r");
-	assert_non_null(from);
-	length = fread(text, 1, size - 1, from);
-	text[length] = 0;
-	fclose(from);
-}
-
 /* SECRET in the text is the path of the secret. */
 static struct config *load(const char *text, char messages[4096])
 {
 	const char *at = strstr(text, "SECRET");
-	char path[64], all[8192];
 	struct config *config;
-	int was;
+	char all[8192];
 
 	if (at)
 		snprintf(all, sizeof(all), "%.*s%s%s", (int)(at - text), text, secret, at + 6);
 	else
 		snprintf(all, sizeof(all), "%s", text);
 	write_file(file, all, 0644);
-	was = capture_begin(path);
+	unit_capture_begin();
 	config = config_load(file);
-	capture_end(was, path, messages, 4096);
+	unit_capture_end(messages, 4096);
 	return config;
 }
 
@@ -399,20 +369,19 @@ static void replaced(void **state)
 		{"disks = ( { node = \"a\"; replica = \"b\"; } );", false, false},
 		{"qmp = \"/other\";", true, true}, /* both hosts say their own */
 	};
-	char messages[4096], path[64];
+	char messages[4096];
 	struct config *now = load_with("", messages), *next;
 	bool idle, in_colo;
-	int was;
 
 	(void)state;
 	assert_non_null(now);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
 		next = load_with(rows[i].line, messages);
 		assert_non_null(next);
-		was = capture_begin(path);
+		unit_capture_begin();
 		idle = config_may_replace(now, next, false);
 		in_colo = config_may_replace(now, next, true);
-		capture_end(was, path, messages, sizeof(messages));
+		unit_capture_end(messages, sizeof(messages));
 		if (idle != rows[i].idle || in_colo != rows[i].in_colo)
 			print_message("%s\n%s", rows[i].line, messages);
 		assert_int_equal(idle, rows[i].idle);
@@ -466,11 +435,11 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	static const char *const names[] = {"x.conf", "secret", "more", "messages"};
+	static const char *const names[] = {"x.conf", "secret", "more"};
 	char path[64];
 
 	(void)state;
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 3; i++) {
 		snprintf(path, sizeof(path), "%s/%s", directory, names[i]);
 		unlink(path);
 	}

@@ -1,8 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
-#include "log.h"
 #include "unit.h"
+
+static FILE *captured;
+static int stderr_was = -1;
+
+void unit_capture_begin(void)
+{
+	captured = tmpfile();
+	stderr_was = dup(STDERR_FILENO);
+	if (!captured || stderr_was < 0 || dup2(fileno(captured), STDERR_FILENO) < 0)
+		abort();
+}
+
+void unit_capture_end(char *text, size_t size)
+{
+	size_t length;
+
+	fflush(stderr);
+	dup2(stderr_was, STDERR_FILENO);
+	close(stderr_was);
+	rewind(captured);
+	length = fread(text, 1, size - 1, captured);
+	text[length] = 0;
+	fclose(captured);
+}
 
 int main(void)
 {

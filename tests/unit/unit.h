@@ -10,7 +10,12 @@
 
 #include <cmocka.h>
 
-#define UNIT_GROUPS(X) X(link) X(peer) X(session) X(options) X(qmp) X(loop) X(config) X(task)
+#define UNIT_GROUPS(X) X(link) X(peer) X(session) X(options) X(qmp) X(loop) X(config) X(channel) \
+	X(task)
+
+/* What is logged (on stderr) goes into a file, and from there into `text`. */
+void unit_capture_begin(void);
+void unit_capture_end(char *text, size_t size);
 
 struct unit_result {
 	unsigned int tests;
