@@ -256,21 +256,18 @@ __noinline int datagram_headers(__u32 idx, __u32 how)
 	if (!fr || !s)
 		return -1;
 	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
-	if (fr->flags & COLO_FR_UDP && fr->data_len >= 8) {
-		at = pool_at(fr->data_off);
-		if (!at)
-			return -1;
-		if (*(__be16 *)(at + 6)) {
-			*(__be16 *)(at + 6) = 0;
-			sum = pseudo_csum(idx, fr->data_len);
-			if (how & HOW_PARTIAL) {
-				*(__be16 *)(at + 6) = csum_fold(sum);
-			} else {
-				sum = pool_csum(fr->data_off, fr->data_len, sum);
-				sum = (__u16)~csum_fold(sum);
-				*(__be16 *)(at + 6) = sum ? sum : 0xffff;
-			}
-		}
+	at = pool_at(fr->data_off);
+	/* a partial carrier's device would put a checksum where there is none */
+	if (!(fr->flags & COLO_FR_UDP) || fr->data_len < 8 || !at || !*(__be16 *)(at + 6))
+		return how & HOW_PARTIAL ? -1 : 0;
+	*(__be16 *)(at + 6) = 0;
+	sum = pseudo_csum(idx, fr->data_len);
+	if (how & HOW_PARTIAL) {
+		*(__be16 *)(at + 6) = csum_fold(sum);
+	} else {
+		sum = pool_csum(fr->data_off, fr->data_len, sum);
+		sum = (__u16)~csum_fold(sum);
+		*(__be16 *)(at + 6) = sum ? sum : 0xffff;
 	}
 	return 0;
 }

@@ -238,23 +238,13 @@ static __always_inline void queue_remove(struct colo_queue *q, __u32 idx)
 	q->count--;
 }
 
-/* All of `from` behind `to`; the order within each stays. */
-static __always_inline void queue_join(struct colo_queue *to, struct colo_queue *from)
+/* The queue of two whose first frame came first; it may be empty. */
+static __always_inline struct colo_queue *older_queue(struct colo_queue *a,
+						      struct colo_queue *b)
 {
-	struct colo_frame *tail = frame_at(to->tail);
-	struct colo_frame *head = frame_at(from->head);
+	struct colo_frame *x = frame_at(a->head), *y = frame_at(b->head);
 
-	if (!from->count)
-		return;
-	if (tail)
-		tail->next = from->head;
-	else
-		to->head = from->head;
-	if (head)
-		head->prev = to->tail;
-	to->tail = from->tail;
-	to->count += from->count;
-	queue_init(from);
+	return !x || (y && y->held_ns < x->held_ns) ? b : a;
 }
 
 #endif

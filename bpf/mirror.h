@@ -42,13 +42,14 @@ static __always_inline int link_counts_receive(struct __sk_buff *ctx, struct scr
 
 	if (!peer || s->pkt.key.ethertype != bpf_htons(COLO_LINK_ETHERTYPE) ||
 	    s->pkt.key.vlan[0] || ctx_load(ctx, ETH_LEN, c, sizeof(*c)) ||
-	    c->magic != bpf_htonl(COLO_LINK_MAGIC) || c->version != bpf_htonl(COLO_ABI_VERSION))
+	    c->magic != bpf_htonl(COLO_LINK_MAGIC) || c->version != bpf_htons(COLO_ABI_VERSION))
 		return 0;
 	__sync_fetch_and_add(&peer->serial, 1); /* odd: being written */
 	peer->sent.epoch = bpf_be64_to_cpu(c->epoch);
 	peer->sent.tcp_bytes = bpf_be64_to_cpu(c->tcp_bytes);
 	peer->sent.frames = bpf_be64_to_cpu(c->frames);
-	peer->gap_epoch = bpf_be64_to_cpu(c->gap_epoch);
+	peer->asked_epoch = bpf_be64_to_cpu(c->asked_epoch);
+	peer->asked_reason = bpf_ntohs(c->asked_reason);
 	__sync_fetch_and_add(&peer->serial, 1);
 	return 1;
 }

@@ -52,6 +52,18 @@ static long sack_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
+/* What a guest has sent, in numbers that are ahead by the deltas. */
+static __always_inline void numbers_out(struct scratch *s, __u32 l4, __u32 end, __u32 seq_delta,
+					__u32 ts_delta)
+{
+	struct options o;
+
+	out32(s, l4 + 4, get32(s, l4 + 4) + seq_delta);
+	options_of_out(&o, s, l4, end);
+	if (o.ts)
+		out32(s, o.ts, get32(s, o.ts) + ts_delta);
+}
+
 /* What a client has sent, in the numbers of a guest that is behind by the deltas. */
 static __always_inline void numbers_in(struct scratch *s, __u32 l4, __u32 end, __u32 seq_delta,
 				       __u32 ts_delta)

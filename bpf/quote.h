@@ -7,10 +7,13 @@
 #ifndef COLO_BPF_QUOTE_H
 #define COLO_BPF_QUOTE_H
 
-#include "emit.h"
+#include "numbers.h"
 
-#define QUOTE_OFF     8  /* of the quoted packet, from the ICMP header */
-#define QUOTE_ACK_END 12 /* bytes of TCP up to the end of ack */
+#define QUOTE_OFF      8  /* of the quoted packet, from the ICMP header */
+#define QUOTE_SEQ_END  8  /* bytes of TCP up to the end of seq: what each quote has */
+#define QUOTE_ACK_END  12 /* ... of ack */
+#define QUOTE_CSUM_END 18 /* ... of the checksum */
+#define QUOTE_EXT_MAX  4
 
 /* Does an ICMP header of this kind quote a packet? */
 static __always_inline int icmp_quotes(const struct packet *p)
@@ -20,6 +23,32 @@ static __always_inline int icmp_quotes(const struct packet *p)
 	if (p->class == COLO_CLASS_ICMP)
 		return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
 	return p->class == COLO_CLASS_ICMP6 && type >= 1 && type <= 4;
+}
+
+/* Where TCP begins in the quoted IPv6 packet at `ip`, 0: it has none. */
+static __always_inline __u32 quote_skip_ext(const struct packet *p, __u32 ip)
+{
+	__u32 off = ip + IPV6_LEN, proto = hdr8(p, ip + 6), len;
+	int i;
+
+	for (i = 0; i < QUOTE_EXT_MAX; i++) {
+		if (proto == PROTO_TCP)
+			return off;
+		if (proto != PROTO_HOPOPTS && proto != PROTO_ROUTING &&
+		    proto != PROTO_DSTOPTS && proto != PROTO_FRAGMENT)
+			return 0;
+		len = (hdr8(p, off + 1) + 1) * 8;
+		if (proto == PROTO_FRAGMENT) {
+			if (hdr16(p, off + 2) & 0xfff8)
+				return 0;
+			len = 8;
+		}
+		proto = hdr8(p, off);
+		off += len;
+		if (off > COLO_HDR_MAX)
+			return 0;
+	}
+	return proto == PROTO_TCP ? off : 0;
 }
 
 /*
@@ -47,14 +76,13 @@ static __always_inline __u32 quote_find(struct scratch *s, enum parse_direction 
 		src = ip + 12;
 		dst = ip + 16;
 	} else {
-		if (hdr8(p, ip + 6) != PROTO_TCP)
-			return 0;
-		tcp = ip + IPV6_LEN;
+		tcp = quote_skip_ext(p, ip);
 		src = ip + 8;
 		dst = ip + 24;
 		n = 16;
 	}
-	if (tcp + 8 > p->l4_off + p->data_len || tcp + 8 > COLO_HDR_MAX)
+	if (!tcp || tcp + QUOTE_SEQ_END > p->l4_off + p->data_len ||
+	    tcp + QUOTE_SEQ_END > COLO_HDR_MAX)
 		return 0;
 	if (dir == FROM_GUEST) { /* the client's packet is quoted */
 		i = src;
@@ -74,33 +102,89 @@ static __always_inline __u32 quote_find(struct scratch *s, enum parse_direction 
 	return tcp;
 }
 
-static __always_inline int quote_replace(struct __sk_buff *ctx, const struct packet *p,
-					 __u32 off, __u32 add)
+/*
+ * How far the quoted TCP header can be translated: to its end if that is there,
+ * else without its options.
+ */
+static __always_inline __u32 quote_end(const struct packet *p, __u32 tcp)
 {
-	__be32 old = bpf_htonl(hdr32(p, off));
-	__be32 new = bpf_htonl(hdr32(p, off) + add);
+	__u32 there = p->l4_off + p->data_len, end;
 
-	if (bpf_l4_csum_replace(ctx, p->l4_off + 2, old, new, sizeof(new)))
+	if (there > COLO_HDR_MAX)
+		there = COLO_HDR_MAX;
+	end = tcp + (hdr8(p, tcp + 12) >> 4) * 4;
+	if (tcp + TCP_LEN <= there)
+		return end >= tcp + TCP_LEN && end <= there ? end : tcp + TCP_LEN;
+	return tcp + ((there - tcp) & ~3U);
+}
+
+/*
+ * The quoted header in the other side's numbers, in scratch.out: as if what its
+ * sender's packet has undergone on its way had not happened. 0: it stays as it
+ * is.
+ */
+static __always_inline int quote_rewrite(struct scratch *s, __u32 tcp, __u32 end,
+					 enum parse_direction dir, __u32 seq_delta,
+					 __u32 ts_delta)
+{
+	struct packet *p = &s->pkt;
+
+	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
+	if (dir == FROM_CLIENT) {
+		numbers_out(s, tcp, end, -seq_delta, -ts_delta);
+		return 1;
+	}
+	if (tcp + QUOTE_ACK_END > end)
+		return 0;
+	if (tcp + QUOTE_ACK_END + 4 <= end && !(hdr8(p, tcp + 13) & 0x10))
+		return 0;
+	numbers_in(s, tcp, end, -seq_delta, -ts_delta);
+	return 1;
+}
+
+/* Put the header in scratch.out into the packet; both checksums follow. */
+static __always_inline int quote_replace(struct __sk_buff *ctx, struct scratch *s, __u32 tcp,
+					 __u32 end)
+{
+	struct packet *p = &s->pkt;
+	__u32 n = end - tcp, sum; /* 8 to 60 */
+	__s64 diff;
+
+	asm volatile("" : "+r"(n));
+	n &= 60;
+	diff = bpf_csum_diff((__be32 *)(p->hdr + in_hdr(tcp)), n,
+			     (__be32 *)(s->out + in_hdr(tcp)), n, 0);
+	if (tcp + QUOTE_CSUM_END <= end) {
+		sum = (__u16) ~*(__be16 *)(s->out + in_hdr(tcp + 16));
+		*(__be16 *)(s->out + in_hdr(tcp + 16)) =
+			~csum_fold(csum_fold(sum) + csum_fold(diff));
+		diff = bpf_csum_diff((__be32 *)(p->hdr + in_hdr(tcp)), n,
+				     (__be32 *)(s->out + in_hdr(tcp)), n, 0);
+	}
+	if (bpf_l4_csum_replace(ctx, p->l4_off + 2, 0, diff, 0))
 		return -1;
-	return bpf_skb_store_bytes(ctx, off, &new, sizeof(new), 0);
+	BOUND(n, 63);
+	return bpf_skb_store_bytes(ctx, tcp, s->out + in_hdr(tcp), n, 0);
 }
 
 /*
  * scratch.pkt is an ICMP error that `dir` sent; put the TCP header that it
- * quotes, at tcp, into the numbers of whom it goes to: `delta` is the client's
- * sequence number - the guest's. 1: translated, 0: nothing to do, negative: the
+ * quotes, at tcp, into the numbers of whom it goes to. The deltas are the
+ * client's numbers - the guest's. 1: translated, 0: nothing to do, negative: the
  * packet must not go on.
  */
-static __always_inline int quote_shift(struct __sk_buff *ctx, const struct packet *p, __u32 tcp,
-				       enum parse_direction dir, __u32 delta)
+static __always_inline int quote_shift(struct __sk_buff *ctx, struct scratch *s, __u32 tcp,
+				       enum parse_direction dir, __u32 seq_delta,
+				       __u32 ts_delta)
 {
-	if (!delta)
+	__u32 end;
+
+	if (!seq_delta && !ts_delta)
 		return 0;
-	if (dir == FROM_CLIENT)
-		return quote_replace(ctx, p, tcp + 4, -delta) ? -1 : 1;
-	if (tcp + QUOTE_ACK_END > p->l4_off + p->data_len || tcp + QUOTE_ACK_END > COLO_HDR_MAX)
+	end = quote_end(&s->pkt, tcp);
+	if (!quote_rewrite(s, tcp, end, dir, seq_delta, ts_delta))
 		return 0;
-	return quote_replace(ctx, p, tcp + 8, delta) ? -1 : 1;
+	return quote_replace(ctx, s, tcp, end) ? -1 : 1;
 }
 
 #endif

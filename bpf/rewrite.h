@@ -15,9 +15,9 @@
 #include "numbers.h"
 #include "quote.h"
 
-#define CLIENT_WAIT_MAX 64   /* client segments of a flow that wait */
-#define DROP_MAX        1024 /* more than any queue of a flow has */
-#define LOOKUP_TRIES    2
+#define WAIT_MAX     64   /* segments of a flow and side that wait */
+#define DROP_MAX     1024 /* more than any queue of a flow has */
+#define LOOKUP_TRIES 2
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -52,7 +52,7 @@ static __always_inline struct colo_rewrite *rewrite_get(struct scratch *s, __u64
 			__builtin_memset(f, 0, sizeof(*f));
 			f->key = *key;
 			f->epoch = epoch;
-			f->syn_frame = COLO_NONE;
+			queue_init(&f->s_wait);
 			queue_init(&f->c_wait);
 			queue_init(&f->c_sent);
 			if (!bpf_map_update_elem(&flows, key, f, BPF_NOEXIST))
@@ -80,18 +80,18 @@ static long drop_step(__u32 step __unused, void *arg)
 /* What waits for an offset that will never come, or for an ack, is dropped. */
 static __always_inline void rewrite_forget(struct colo_rewrite *f)
 {
-	struct colo_queue *q = &f->c_wait, *sent = &f->c_sent;
+	struct colo_queue *q;
 
-	if (f->syn_frame != COLO_NONE) {
-		frame_give(f->syn_frame);
-		f->syn_frame = COLO_NONE;
-	}
-	if (q->count) {
-		COUNT_N(rw_in_dropped, q->count);
+	COUNT_N(rw_in_dropped, f->c_wait.count);
+	q = &f->s_wait;
+	if (q->count)
 		bpf_loop(DROP_MAX, drop_step, &q, 0);
-	}
-	if (sent->count)
-		bpf_loop(DROP_MAX, drop_step, &sent, 0);
+	q = &f->c_wait;
+	if (q->count)
+		bpf_loop(DROP_MAX, drop_step, &q, 0);
+	q = &f->c_sent;
+	if (q->count)
+		bpf_loop(DROP_MAX, drop_step, &q, 0);
 	f->flags &= ~(COLO_RW_G_ACK | COLO_RW_RECOVER);
 }
 
@@ -116,12 +116,23 @@ static __always_inline void rewrite_reset(struct colo_rewrite *f, __u64 epoch)
  * which the guest answers without giving the connection up (RFC 5961): only
  * the guest's own SYN ends it.
  */
-static __always_inline void rewrite_client_syn(struct colo_rewrite *f, __u32 isn)
+static __always_inline void rewrite_client_syn(struct colo_rewrite *f, const struct packet *p)
 {
-	if (f->flags & (COLO_RW_S_ISN | COLO_RW_OFFSET | COLO_RW_OLD))
-		return;
-	f->flags |= COLO_RW_C_ISN;
-	f->c_isn = isn;
+	f->flags |= COLO_RW_C_SYN;
+	f->c_isn = p->seq;
+	f->c_syn = p->end;
+	if (!(f->flags & (COLO_RW_S_ISN | COLO_RW_OFFSET | COLO_RW_OLD)))
+		f->flags |= COLO_RW_C_ISN;
+}
+
+/*
+ * The guest refuses the client's SYN, whatever life the tuple had before: such
+ * an RST has the number 0 (RFC 9293 3.10.7.1), in anybody's numbers.
+ */
+static __always_inline int rewrite_refuses(const struct colo_rewrite *f, const struct packet *p)
+{
+	return f->flags & COLO_RW_C_SYN && p->flags & COLO_FR_RST && p->flags & COLO_FR_ACK &&
+	       !p->seq && p->ack == f->c_syn;
 }
 
 /* The guest begins a new life of the tuple. P's ISN of the one before is used up. */
@@ -136,6 +147,14 @@ static __always_inline void rewrite_new_life(struct colo_rewrite *f)
 	f->ts_delta = 0;
 }
 
+/* What an ack of a SYN with data means, of whatever part of them: its ISN + 1. */
+static __always_inline __u32 rewrite_answers(const struct colo_rewrite *f, __u32 ack)
+{
+	return f->flags & COLO_RW_C_SYN && ack - f->c_isn - 1 < f->c_syn - f->c_isn ?
+		       f->c_isn + 1 :
+		       ack;
+}
+
 /*
  * Both ISNs are known: what is between them is the offset of this life, if it
  * is one: two SYN-ACKs must answer the same SYN.
@@ -144,7 +163,8 @@ static __always_inline void rewrite_offset(struct colo_rewrite *f)
 {
 	if (f->flags & COLO_RW_OFFSET || !(f->flags & COLO_RW_P_ISN) ||
 	    !(f->flags & COLO_RW_S_ISN) || f->p_epoch != f->epoch ||
-	    (f->p_c_isn && f->s_c_isn && f->p_c_isn != f->s_c_isn))
+	    (f->p_c_isn && f->s_c_isn &&
+	     rewrite_answers(f, f->p_c_isn) != rewrite_answers(f, f->s_c_isn)))
 		return;
 	f->seq_delta = f->p_isn - f->s_isn;
 	f->ts_delta = 0;
@@ -154,20 +174,15 @@ static __always_inline void rewrite_offset(struct colo_rewrite *f)
 }
 
 /* Translate the TCP header at l4 in scratch.out that the secondary's guest made. */
-static __always_inline void rewrite_out(struct scratch *s, struct colo_rewrite *f, __u32 l4,
-					__u32 end)
+static __always_inline void rewrite_out(struct scratch *s, const struct colo_rewrite *f,
+					__u32 l4, __u32 end)
 {
-	struct options o;
-
-	out32(s, l4 + 4, get32(s, l4 + 4) + f->seq_delta);
-	options_of_out(&o, s, l4, end);
-	if (o.ts)
-		out32(s, o.ts, get32(s, o.ts) + f->ts_delta);
+	numbers_out(s, l4, end, f->seq_delta, f->ts_delta);
 }
 
 /* Translate the TCP header of a client. */
-static __always_inline void rewrite_in(struct scratch *s, struct colo_rewrite *f, __u32 l4,
-				       __u32 end, __u32 flags)
+static __always_inline void rewrite_in(struct scratch *s, const struct colo_rewrite *f,
+				       __u32 l4, __u32 end, __u32 flags)
 {
 	if (flags & COLO_FR_ACK)
 		numbers_in(s, l4, end, f->seq_delta, f->ts_delta);
@@ -217,26 +232,6 @@ static __always_inline int carrier_how(struct __sk_buff *ctx, struct scratch *s,
 	return ifindex << HOW_IFINDEX | (partial ? HOW_PARTIAL : 0);
 }
 
-/* S's SYN or SYN-ACK that waited leaves over the link in P's numbers. */
-static __always_inline void syn_send(struct __sk_buff *ctx, struct colo_rewrite *f, int how)
-{
-	struct colo_frame *fr = frame_at(f->syn_frame);
-	struct scratch *s = scratch_get();
-	__u32 idx = f->syn_frame;
-
-	if (!fr || !s)
-		return;
-	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
-	rewrite_out(s, f, fr->l4_off, fr->hdr_len);
-	out_to_frame(s, fr);
-	if (!emit_range(ctx, idx, fr->seq, fr->end, how))
-		COUNT(rw_out_translated);
-	COUNT(rw_out);
-	link_count(&link_sent, fr->epoch, fr->data_len);
-	frame_give(idx);
-	f->syn_frame = COLO_NONE;
-}
-
 /*
  * scratch.pkt is an ICMP error that `direction` sent: put the TCP header that it
  * quotes into the numbers of whom it goes to. As quote_shift().
@@ -245,8 +240,8 @@ __noinline int rewrite_quote(struct __sk_buff *ctx, int direction)
 {
 	struct scratch *s = scratch_get();
 	struct colo_session *ses = session_get();
+	__u32 tcp, seq_delta = 0, ts_delta = 0;
 	struct colo_rewrite *f;
-	__u32 tcp, delta = 0;
 
 	if (!s || !ses)
 		return -1;
@@ -256,46 +251,84 @@ __noinline int rewrite_quote(struct __sk_buff *ctx, int direction)
 	f = rewrite_find(&s->quoted);
 	if (!f)
 		return 0;
-	if (f->epoch == ses->epoch && f->flags & COLO_RW_OFFSET)
-		delta = f->seq_delta;
+	if (f->epoch == ses->epoch && f->flags & COLO_RW_OFFSET) {
+		seq_delta = f->seq_delta;
+		ts_delta = f->ts_delta;
+	}
 	word_unlock(&f->lock);
-	return quote_shift(ctx, &s->pkt, tcp, direction, delta);
+	return quote_shift(ctx, s, tcp, direction, seq_delta, ts_delta);
 }
 
-struct c_wait {
+/* Keep the packet in a queue of segments that wait, which is bounded. */
+static __always_inline int wait_add(struct __sk_buff *ctx, struct colo_rewrite *f,
+				    struct colo_queue *q, __u32 state)
+{
+	__u32 idx = COLO_NONE, reason = COLO_REASON_QUEUE_FULL;
+
+	if (q->count < WAIT_MAX) {
+		idx = frame_take(ctx, state, f->epoch);
+		reason = COLO_REASON_POOL_FULL;
+	}
+	if (idx == COLO_NONE) {
+		request(reason, &f->key, 0);
+		return -1;
+	}
+	queue_append(q, idx);
+	return 0;
+}
+
+struct wait_send {
 	struct __sk_buff *ctx;
 	struct colo_rewrite *flow;
 	int how;
+	int out; /* of the guest, else of the client */
 };
 
-static long c_wait_send_step(__u32 step __unused, void *arg)
+static long wait_send_step(__u32 step __unused, void *arg)
 {
-	struct c_wait *w = arg;
+	struct wait_send *w = arg;
 	struct colo_rewrite *f = w->flow;
-	__u32 idx = f->c_wait.head;
+	struct colo_queue *q = w->out ? &f->s_wait : &f->c_wait;
+	__u32 idx = q->head;
 	struct colo_frame *fr = frame_at(idx);
 	struct scratch *s = scratch_get();
+	int ret;
 
 	if (!fr || !s)
 		return 1;
 	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
-	rewrite_in(s, f, fr->l4_off, fr->hdr_len, fr->flags);
+	if (w->out)
+		rewrite_out(s, f, fr->l4_off, fr->hdr_len);
+	else
+		rewrite_in(s, f, fr->l4_off, fr->hdr_len, fr->flags);
 	out_to_frame(s, fr);
-	if (!emit_range(w->ctx, idx, fr->seq, fr->end, w->how))
-		COUNT(rw_in_translated);
-	COUNT(rw_in);
-	queue_remove(&f->c_wait, idx);
+	ret = emit_range(w->ctx, idx, fr->seq, fr->end, w->how);
+	if (!w->out) {
+		COUNT(rw_in);
+		if (!ret)
+			COUNT(rw_in_translated);
+	} else if (w->how & HOW_LINK) {
+		COUNT(rw_out);
+		if (!ret)
+			COUNT(rw_out_translated);
+		link_count(&link_sent, fr->epoch, fr->data_len);
+	} else {
+		COUNT(active_out);
+		if (ret)
+			COUNT(port_failed);
+	}
+	queue_remove(q, idx);
 	frame_give(idx);
 	return 0;
 }
 
-/* Client segments that waited for the offset go to the guest. */
-static __always_inline void c_wait_send(struct __sk_buff *ctx, struct colo_rewrite *f, int how)
+/* What waited for the offset leaves: the guest's frames, or the client's to it. */
+static __always_inline void wait_send(struct __sk_buff *ctx, struct colo_rewrite *f, int how,
+				      int out)
 {
-	struct c_wait w = {.ctx = ctx, .flow = f, .how = how};
+	struct wait_send w = {.ctx = ctx, .flow = f, .how = how, .out = out};
 
-	if (f->c_wait.count)
-		bpf_loop(CLIENT_WAIT_MAX + 1, c_wait_send_step, &w, 0);
+	bpf_loop(WAIT_MAX + 1, wait_send_step, &w, 0);
 }
 
 #endif

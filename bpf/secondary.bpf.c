@@ -54,8 +54,8 @@ static __always_inline enum verdict out_syn(struct __sk_buff *ctx, struct scratc
 	if (f->flags & COLO_RW_OFFSET)
 		return TRANSLATED;
 	COUNT(rw_syn_waited);
-	if (f->syn_frame == COLO_NONE)
-		f->syn_frame = frame_take(ctx, COLO_FRAME_S, f->epoch);
+	if (!f->s_wait.count) /* else it is a repetition */
+		wait_add(ctx, f, &f->s_wait, COLO_FRAME_S);
 	return WAITS;
 }
 
@@ -66,6 +66,8 @@ static __always_inline enum verdict out_stream(struct __sk_buff *ctx, struct scr
 
 	if (p->flags & COLO_FR_SYN)
 		return out_syn(ctx, s, f);
+	if (rewrite_refuses(f, p))
+		return PASS;
 	if (f->flags & COLO_RW_OFFSET)
 		return f->seq_delta || f->ts_delta ? TRANSLATED : PASS;
 	if (!(f->flags & COLO_RW_S_ISN)) {
@@ -74,7 +76,9 @@ static __always_inline enum verdict out_stream(struct __sk_buff *ctx, struct scr
 			f->flags |= COLO_RW_OLD;
 		return PASS;
 	}
-	COUNT(rw_untranslatable);
+	COUNT(rw_syn_waited);
+	if (wait_add(ctx, f, &f->s_wait, COLO_FRAME_S))
+		COUNT(rw_untranslatable);
 	return WAITS;
 }
 
@@ -109,6 +113,16 @@ static __always_inline int out_translate(struct __sk_buff *ctx, struct scratch *
 	return hdr_replace(ctx);
 }
 
+static __always_inline int in_translate(struct __sk_buff *ctx, struct scratch *s,
+					struct colo_rewrite *f)
+{
+	struct packet *p = &s->pkt;
+
+	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
+	rewrite_in(s, f, p->l4_off, p->hdr_len, p->flags);
+	return hdr_replace(ctx);
+}
+
 /* The packet leaves now: it is a carrier afterwards. */
 static __always_inline void out_send_first(struct __sk_buff *ctx, struct scratch *s,
 					   __u64 epoch, struct colo_config *c)
@@ -132,6 +146,7 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 		f = rewrite_get(s, epoch);
 		if (!f) {
 			COUNT(rw_untranslatable);
+			request(COLO_REASON_FLOW_FULL, &s->pkt.key, s->pkt.seq);
 			return CTX_DROP;
 		}
 		rewrite_reset(f, epoch);
@@ -146,7 +161,7 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 			out_send_first(ctx, s, epoch, c);
 			how = carrier_how(ctx, s, c->guest_ifindex);
 			if (how >= 0)
-				c_wait_send(ctx, f, how);
+				wait_send(ctx, f, how, 0);
 			v = WAITS;
 		} else if (v != WAITS && again != COLO_NONE) {
 			out_send_first(ctx, s, epoch, c);
@@ -188,31 +203,6 @@ int guest_out(struct __sk_buff *ctx)
 	}
 }
 
-/* A client's segment waits until the offset is known; the wait is bounded. */
-static __always_inline void c_wait_add(struct __sk_buff *ctx, struct colo_rewrite *f)
-{
-	__u32 idx = COLO_NONE;
-
-	if (f->c_wait.count < CLIENT_WAIT_MAX)
-		idx = frame_take(ctx, COLO_FRAME_C, f->epoch);
-	if (idx == COLO_NONE) {
-		COUNT(rw_in_dropped);
-		return;
-	}
-	queue_append(&f->c_wait, idx);
-	COUNT(rw_in_queued);
-}
-
-static __always_inline int in_translate(struct __sk_buff *ctx, struct scratch *s,
-					struct colo_rewrite *f)
-{
-	struct packet *p = &s->pkt;
-
-	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
-	rewrite_in(s, f, p->l4_off, p->hdr_len, p->flags);
-	return hdr_replace(ctx);
-}
-
 static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scratch *s,
 					      struct colo_rewrite *f)
 {
@@ -220,7 +210,7 @@ static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scra
 
 	note_end(f, p->flags, COLO_RW_C_FIN);
 	if (p->flags & COLO_FR_SYN && !(p->flags & COLO_FR_ACK)) {
-		rewrite_client_syn(f, p->seq);
+		rewrite_client_syn(f, p);
 		return PASS;
 	}
 	rewrite_note_echo(s, f);
@@ -232,7 +222,10 @@ static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scra
 		return in_translate(ctx, s, f) ? WAITS : TRANSLATED;
 	}
 	if (f->flags & (COLO_RW_C_ISN | COLO_RW_S_ISN)) {
-		c_wait_add(ctx, f);
+		if (wait_add(ctx, f, &f->c_wait, COLO_FRAME_C))
+			COUNT(rw_in_dropped);
+		else
+			COUNT(rw_in_queued);
 		return WAITS;
 	}
 	f->flags |= COLO_RW_OLD;
@@ -240,8 +233,8 @@ static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scra
 }
 
 /*
- * TCP in fragments: the numbers are in the first. The others pass; of a life
- * whose offset is not known yet the first cannot wait, the client repeats it.
+ * TCP in fragments: the numbers are in the first, the others pass. Of a life
+ * whose offset is not known yet it cannot wait, the client repeats it.
  */
 static __always_inline enum verdict in_fragment(struct __sk_buff *ctx, struct scratch *s,
 						struct colo_session *ses)
@@ -304,6 +297,7 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 		f = rewrite_get(s, ses->epoch);
 		if (!f) {
 			COUNT(rw_in_dropped);
+			request(COLO_REASON_FLOW_FULL, &s->pkt.key, s->pkt.seq);
 			return CTX_DROP;
 		}
 		rewrite_reset(f, ses->epoch);
@@ -349,8 +343,10 @@ static __always_inline void control_frame(struct __sk_buff *ctx, struct scratch 
 	if (ses->translations)
 		translation_new_life(&p->key, p->seq);
 	f = rewrite_get(s, ses->epoch);
-	if (!f)
+	if (!f) {
+		request(COLO_REASON_FLOW_FULL, &p->key, p->seq);
 		return;
+	}
 	rewrite_reset(f, ses->epoch);
 	f->seen_ns = bpf_ktime_get_ns();
 	if (!(f->flags & (COLO_RW_P_ISN | COLO_RW_P_USED)) || f->p_isn != p->seq) {
@@ -367,11 +363,11 @@ static __always_inline void control_frame(struct __sk_buff *ctx, struct scratch 
 	rewrite_offset(f);
 	if (epoch == ses->epoch && f->flags & COLO_RW_OFFSET) {
 		how = carrier_how(ctx, s, c->link_ifindex);
-		if (how >= 0 && f->syn_frame != COLO_NONE)
-			syn_send(ctx, f, how | HOW_LINK);
+		if (how >= 0 && f->s_wait.count)
+			wait_send(ctx, f, how | HOW_LINK, 1);
 		how = how & HOW_PARTIAL;
 		if (f->c_wait.count)
-			c_wait_send(ctx, f, how | c->guest_ifindex << HOW_IFINDEX);
+			wait_send(ctx, f, how | c->guest_ifindex << HOW_IFINDEX, 0);
 	}
 	word_unlock(&f->lock);
 }
@@ -435,15 +431,10 @@ int port_in(struct __sk_buff *ctx)
 static __always_inline __u32 control_failover(struct __sk_buff *ctx, struct colo_rewrite *f,
 					      __u32 port, __u64 epoch)
 {
-	struct colo_frame *fr = frame_at(f->syn_frame);
-	__u32 ended = f->c_wait.count;
+	__u32 ended = f->c_wait.count + f->s_wait.count;
 
-	if (f->epoch == epoch && fr) {
-		if (emit_range(ctx, f->syn_frame, fr->seq, fr->end, port << HOW_IFINDEX))
-			COUNT(port_failed);
-		COUNT(active_out);
-		ended++;
-	}
+	if (f->epoch == epoch && f->s_wait.count)
+		wait_send(ctx, f, port << HOW_IFINDEX, 1);
 	rewrite_forget(f);
 	return ended;
 }
@@ -461,7 +452,7 @@ static __always_inline int reclaim_due(const struct colo_rewrite *f)
 	struct colo_config *c = config_get();
 	__u64 limit;
 
-	if (!c || !ses || f->syn_frame != COLO_NONE || f->c_wait.count)
+	if (!c || !ses || f->s_wait.count || f->c_wait.count)
 		return 0;
 	limit = c->flow_idle_ms;
 	if (f->flags & COLO_RW_OFFSET && !(f->flags & COLO_RW_MOVED) &&
@@ -470,6 +461,26 @@ static __always_inline int reclaim_due(const struct colo_rewrite *f)
 	if (rewrite_closed(f))
 		limit = c->flow_grace_ms;
 	return f->seen_ns + limit * 1000000ULL <= bpf_ktime_get_ns();
+}
+
+static __always_inline int waits_since(const struct colo_queue *q, __u64 ns)
+{
+	struct colo_frame *fr = frame_at(q->head);
+
+	return fr && fr->held_ns <= ns;
+}
+
+/* What waits for a number that does not come: the primary's, or the guest's. */
+static __always_inline void timeout(const struct colo_rewrite *f)
+{
+	struct colo_config *c = config_get();
+	__u64 since;
+
+	if (!c)
+		return;
+	since = bpf_ktime_get_ns() - c->compare_timeout_ms * 1000000ULL;
+	if (waits_since(&f->s_wait, since) || waits_since(&f->c_wait, since))
+		request(COLO_REASON_TIMEOUT, &f->key, f->s_isn);
 }
 
 SEC("tc")
@@ -506,6 +517,9 @@ int control(struct __sk_buff *ctx)
 		break;
 	case COLO_CONTROL_DISCARD:
 		rewrite_forget(f);
+		break;
+	case COLO_CONTROL_TIMEOUT:
+		timeout(f);
 		break;
 	case COLO_CONTROL_RECLAIM:
 		if (!reclaim_due(f))

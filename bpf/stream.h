@@ -105,6 +105,11 @@ static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 			return match_failed(m, COLO_REASON_PAYLOAD, p->seq);
 		p->flags |= COLO_FR_MATCHED;
 		s->flags |= COLO_FR_MATCHED;
+		if (!s->data_len) {
+			m->flow->rst_seq = s->seq;
+			m->flow->rst_ack = s->ack;
+			m->flow->flags |= COLO_F_BOTH_RST;
+		}
 		m->p = p->next;
 		match_remove_s(m, s);
 		return 0;
@@ -169,6 +174,7 @@ static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
 	__u32 p1 = p->end - !!(p->flags & COLO_FR_FIN);
 	__u32 s1 = s->end - !!(s->flags & COLO_FR_FIN);
 	__u32 end = seq_lt(p1, s1) ? p1 : s1;
+	const struct colo_flow *f = m->flow;
 	int p_syn = seq_lt(pos, p0), s_syn = seq_lt(pos, s0);
 	int p_fin = pos == p1 && p1 != p->end;
 	int s_fin = pos == s1 && s1 != s->end;
@@ -190,6 +196,10 @@ static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
 		match_failed(m, COLO_REASON_FLAGS, pos);
 		return pos;
 	}
+	/* what is vouched for behind is not compared again */
+	if (f->flags & COLO_F_VOUCHED && seq_lt(pos, f->vouch_start) &&
+	    seq_lt(f->vouch_start, end))
+		end = f->vouch_start;
 	if (pool_differ(p->data_off + (pos - p0), s->data_off + (pos - s0), end - pos)) {
 		pos += match_equal(p->data_off + (pos - p0), s->data_off + (pos - s0),
 				   end - pos);
@@ -287,13 +297,29 @@ static long match_step(__u32 step __unused, void *arg)
 	return m->reason != 0;
 }
 
+/*
+ * S repeats the RST that both have sent, or the link has doubled it: it waits
+ * for nothing. Should P repeat its own, it has been shown.
+ */
+static __always_inline int match_rst_again(struct colo_flow *f, const struct colo_frame *s)
+{
+	struct colo_frame *p = frame_at(f->p_held.tail);
+
+	if (!(f->flags & COLO_F_BOTH_RST) || s->seq != f->rst_seq || s->ack != f->rst_ack ||
+	    s->data_len || (p && p->flags & COLO_FR_RST && !(p->flags & COLO_FR_MATCHED)))
+		return 0;
+	f->flags |= COLO_F_S_RST;
+	return 1;
+}
+
 /* S's frames at the head that have nothing left to vouch for. */
 static long match_clean_step(__u32 step __unused, void *arg)
 {
 	struct match *m = arg;
 	struct colo_frame *s = frame_at(m->flow->s_wait.head);
 
-	if (!s || s->flags & COLO_FR_RST || !vouched_for(m->flow, s->seq, s->end))
+	if (!s || !(s->flags & COLO_FR_RST ? match_rst_again(m->flow, s) :
+					     vouched_for(m->flow, s->seq, s->end)))
 		return 1;
 	m->s = m->flow->s_wait.head;
 	match_remove_s(m, s);
@@ -353,7 +379,8 @@ static __always_inline void stream_commit(struct colo_flow *f)
 		vouch_bound(f);
 	}
 	/* S is P's copy: what S's life before has acked counts no more */
-	f->flags &= ~(COLO_F_S_ACK | COLO_F_S_OLD | COLO_F_S_ISN | COLO_F_S_NEXT_ACK);
+	f->flags &= ~(COLO_F_S_ACK | COLO_F_S_OLD | COLO_F_S_ISN | COLO_F_S_NEXT_ACK |
+		      COLO_F_BOTH_RST | COLO_F_S_RST);
 	if (f->flags & COLO_F_P_ACK) {
 		f->s_ack = f->p_ack;
 		f->flags |= COLO_F_S_ACK;
@@ -366,17 +393,30 @@ static __always_inline int stream_is_fresh(const struct colo_flow *f)
 	return !(f->flags & (COLO_F_ISN | COLO_F_VOUCHED | COLO_F_P_SEEN | COLO_F_P_ACK));
 }
 
+/* What is held waits for the commit, in the order in which it came. */
+static long old_life_step(__u32 step __unused, void *arg)
+{
+	struct colo_flow **f = arg;
+	struct colo_queue *q = older_queue(&(*f)->p_ackwait, &(*f)->p_held);
+	__u32 idx = q->head;
+
+	if (idx == COLO_NONE)
+		return 1;
+	queue_remove(q, idx);
+	queue_append(&(*f)->p_commit, idx);
+	return 0;
+}
+
 /*
  * A new life of the flow: what is held of the old one only a commit releases.
  * S's frames stay if they cannot be of that.
  */
 static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 {
-	__u32 keep = COLO_F_PENDING | COLO_F_WATCH;
+	__u32 keep = COLO_F_PENDING | COLO_F_WATCH | COLO_F_LATER;
 	int fresh = stream_is_fresh(f);
 
-	queue_join(&f->p_commit, &f->p_ackwait);
-	queue_join(&f->p_commit, &f->p_held);
+	bpf_loop(WALK_MAX, old_life_step, &f, 0);
 	if (f->flags & COLO_F_S_ISN && f->s_isn == isn) {
 		f->s_ack = f->s_next_ack;
 		f->flags &= ~COLO_F_S_ACK;
@@ -405,7 +445,7 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 		return;
 	if (!stream_is_fresh(f) || f->flags & COLO_F_S_ISN)
 		drop_waiting(&f->s_wait, END_DISCARDED);
-	f->flags &= ~COLO_F_S_NEXT_ACK;
+	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_BOTH_RST | COLO_F_S_RST);
 	f->flags |= COLO_F_S_ISN;
 	f->s_isn = isn;
 }
@@ -417,6 +457,53 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 static __always_inline int stream_s_old(const struct colo_flow *f, __u32 flags)
 {
 	return f->flags & COLO_F_S_OLD && !(flags & (COLO_FR_SYN | COLO_FR_RST));
+}
+
+struct old_rst {
+	__u32 at;
+	__u32 seq;
+	__u32 ack;
+};
+
+static long old_rst_step(__u32 step __unused, void *arg)
+{
+	struct old_rst *o = arg;
+	struct colo_frame *fr = frame_at(o->at);
+
+	if (!fr || (fr->flags & COLO_FR_RST && fr->seq == o->seq && fr->ack == o->ack &&
+		    !fr->data_len))
+		return 1;
+	o->at = fr->next;
+	return 0;
+}
+
+/* S's RST answers one that P still holds of the life before: both have ended that. */
+static __always_inline int stream_old_rst(struct release *r, const struct packet *p)
+{
+	struct colo_flow *f = r->flow;
+	struct old_rst o = {.at = f->p_commit.head, .seq = p->seq, .ack = p->ack};
+	struct colo_frame *fr;
+
+	if (!(f->flags & COLO_F_S_OLD) || !(p->flags & COLO_FR_RST) || p->data_len ||
+	    !f->p_commit.count)
+		return 0;
+	bpf_loop(WALK_MAX, old_rst_step, &o, 0);
+	fr = frame_at(o.at);
+	if (!fr)
+		return 0;
+	COUNT(s_matched);
+	if (!release_units(r, o.at, fr, fr->seq, fr->end))
+		release_end(r, &f->p_commit, o.at);
+	return 1;
+}
+
+/* P repeats an RST that S has shown as often. */
+static __always_inline int stream_rst_again(struct colo_flow *f, const struct packet *p)
+{
+	if (!(f->flags & COLO_F_S_RST) || p->seq != f->rst_seq || p->data_len)
+		return 0;
+	f->flags &= ~COLO_F_S_RST;
+	return 1;
 }
 
 /* P has sent the units [seq, end). */
@@ -543,7 +630,7 @@ static __always_inline int stream_carry(struct release *r, struct scratch *s)
 	__u32 last, to, end = s->pkt.end;
 	int i, ret;
 
-	if (!fr || !s->pkt.data_len || f->flags & COLO_F_MISMATCH ||
+	if (!fr || !s->pkt.data_len || f->flags & (COLO_F_MISMATCH | COLO_F_LATER) ||
 	    fr->released != s->pkt.seq ||
 	    s->pkt.flags & (COLO_FR_SYN | COLO_FR_RST | COLO_FR_URG))
 		return 0;

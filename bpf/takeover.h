@@ -22,6 +22,10 @@ static __always_inline void takeover_add(struct colo_translation *t,
 		t->isn = f->s_isn;
 		t->flags |= COLO_TR_ISN;
 	}
+	if (f->flags & COLO_RW_C_SYN) {
+		t->c_syn = f->c_syn;
+		t->flags |= COLO_TR_C_SYN;
+	}
 	if (f->flags & COLO_RW_G_FIN)
 		t->flags |= COLO_TR_G_FIN;
 	if (f->flags & COLO_RW_C_FIN)

@@ -73,6 +73,20 @@ static __always_inline int translation_is_old(const struct colo_translation *t, 
 	return !(t->flags & COLO_TR_ISN) || t->isn != isn;
 }
 
+/*
+ * The guest begins a new life of the tuple, or refuses one, which a SYN of the
+ * client's alone does not say: it may be a stray (RFC 5961). The RST that
+ * refuses has the number 0 (RFC 9293 3.10.7.1), in anybody's numbers.
+ */
+static __always_inline int translation_ends(const struct colo_translation *t,
+					    const struct packet *p)
+{
+	if (p->flags & COLO_FR_SYN)
+		return translation_is_old(t, p->seq);
+	return t->flags & COLO_TR_C_SYN && p->flags & COLO_FR_RST && p->flags & COLO_FR_ACK &&
+	       !p->seq && p->ack == t->c_syn;
+}
+
 /* The primary's guest has begun a life with this ISN: what is there is of one before. */
 static __always_inline void translation_new_life(const struct colo_flow_key *key, __u32 isn)
 {
@@ -147,8 +161,13 @@ static __always_inline int translation_in(struct scratch *s, struct colo_transla
 	struct packet *p = &s->pkt;
 	__u32 echo;
 
-	if (!(p->flags & COLO_FR_ACK))
+	if (!(p->flags & COLO_FR_ACK)) {
+		if (p->flags & COLO_FR_SYN) {
+			t->c_syn = p->end;
+			t->flags |= COLO_TR_C_SYN;
+		}
 		return 0;
+	}
 	if (numbers_echo(s, &echo))
 		translation_note_echo(t, echo);
 	if (!t->seq_delta && !t->ts_delta)
@@ -167,7 +186,7 @@ static __always_inline int translate_stream(struct __sk_buff *ctx, struct scratc
 
 	if (ret <= 0 || !t)
 		return ret;
-	if (dir == FROM_GUEST && p->flags & COLO_FR_SYN && translation_is_old(t, p->seq)) {
+	if (dir == FROM_GUEST && translation_ends(t, p)) {
 		translation_delete(t, &p->key);
 		return 0;
 	}
@@ -184,7 +203,7 @@ static __always_inline int translate_stream(struct __sk_buff *ctx, struct scratc
 static __always_inline int translate_quote(struct __sk_buff *ctx, struct scratch *s,
 					   enum parse_direction dir)
 {
-	__u32 tcp = quote_find(s, dir), delta;
+	__u32 tcp = quote_find(s, dir), seq_delta, ts_delta;
 	struct colo_translation *t;
 	int ret;
 
@@ -193,9 +212,10 @@ static __always_inline int translate_quote(struct __sk_buff *ctx, struct scratch
 	ret = translation_find(&s->quoted, &t);
 	if (ret <= 0 || !t)
 		return ret;
-	delta = t->seq_delta;
+	seq_delta = t->seq_delta;
+	ts_delta = t->ts_delta;
 	word_unlock(&t->lock);
-	return quote_shift(ctx, &s->pkt, tcp, dir, delta);
+	return quote_shift(ctx, s, tcp, dir, seq_delta, ts_delta);
 }
 
 /*

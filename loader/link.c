@@ -39,18 +39,19 @@ struct counts_frame {
 _Static_assert(sizeof(struct counts_frame) <= LINK_COUNTS_LEN, "frame of counts");
 
 void link_counts_frame(unsigned char bytes[LINK_COUNTS_LEN], const struct colo_link_count *sent,
-		       __u64 gap_epoch)
+		       __u64 asked_epoch, enum colo_reason reason)
 {
 	struct counts_frame frame = {
 		.ethernet.h_proto = htons(COLO_LINK_PROTO),
 		.tci = htons(colo_link_vid(COLO_LINK_CONTROL, sent->epoch)),
 		.type = htons(COLO_LINK_ETHERTYPE),
 		.counts.magic = htonl(COLO_LINK_MAGIC),
-		.counts.version = htonl(COLO_ABI_VERSION),
+		.counts.version = htons(COLO_ABI_VERSION),
 		.counts.epoch = htobe64(sent->epoch),
 		.counts.tcp_bytes = htobe64(sent->tcp_bytes),
 		.counts.frames = htobe64(sent->frames),
-		.counts.gap_epoch = htobe64(gap_epoch),
+		.counts.asked_epoch = htobe64(asked_epoch),
+		.counts.asked_reason = htons(reason),
 	};
 
 	/* to everyone on a link of two; from a local address of no device */
@@ -138,12 +139,13 @@ static int open_socket(struct datapath *dp)
 	return 0;
 }
 
-/* The last epoch in which this side has missed something of the other's. */
-static __u64 gap_epoch(const struct datapath *dp)
+/*
+ * A secondary has nobody to ask but the primary: what it has missed on the link,
+ * what waits for too long, what is full. It says so until the epoch is closed.
+ */
+static bool wants_checkpoint(const struct datapath *dp, __u64 epoch)
 {
-	return dp->session->request_reason == COLO_REASON_LINK_GAP ?
-		       dp->session->request_epoch :
-		       0;
+	return dp->abi.role == COLO_ROLE_SECONDARY && dp->session->request_epoch == epoch;
 }
 
 /* A failed send is a lost frame of counts: the next covers it. */
@@ -159,14 +161,14 @@ static int say(struct datapath *dp, __u64 epoch)
 		return err;
 	if (memcmp(&sent, &link->said, sizeof(sent)))
 		link->repeats = 0;
-	/* a gap is said until the epoch is closed */
-	else if (link->repeats >= REPEATS && gap_epoch(dp) != epoch)
+	else if (link->repeats >= REPEATS && !wants_checkpoint(dp, epoch))
 		return 0;
 	if (link->fd < 0)
 		err = open_socket(dp);
 	if (err)
 		return err;
-	link_counts_frame(frame, &sent, gap_epoch(dp));
+	link_counts_frame(frame, &sent, wants_checkpoint(dp, epoch) ? epoch : 0,
+			  dp->session->request_reason);
 	if (send(link->fd, frame, sizeof(frame), 0) < 0)
 		return 0;
 	link->said = sent;
@@ -184,16 +186,17 @@ static struct colo_link_peer read_peer(const struct datapath *dp)
 			peer.serial = __atomic_load_n(&dp->link_peer->serial, __ATOMIC_ACQUIRE);
 		while (peer.serial & 1);
 		peer.sent = *(struct colo_link_count *)&dp->link_peer->sent;
-		peer.gap_epoch = dp->link_peer->gap_epoch;
+		peer.asked_epoch = dp->link_peer->asked_epoch;
+		peer.asked_reason = dp->link_peer->asked_reason;
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	} while (peer.serial != __atomic_load_n(&dp->link_peer->serial, __ATOMIC_RELAXED));
 	return peer;
 }
 
-static void ask(struct datapath *dp, __u64 epoch)
+static void ask(struct datapath *dp, __u64 epoch, enum colo_reason reason)
 {
 	if (dp->session->request_epoch != epoch)
-		release_request(dp, COLO_REASON_LINK_GAP);
+		release_request(dp, reason < COLO_REASON_MAX ? reason : COLO_REASON_LINK_GAP);
 }
 
 static int judge(struct datapath *dp, __u64 epoch, __u64 now)
@@ -203,8 +206,8 @@ static int judge(struct datapath *dp, __u64 epoch, __u64 now)
 	struct colo_link_count received;
 	int err;
 
-	if (dp->abi.role == COLO_ROLE_PRIMARY && peer.gap_epoch == epoch)
-		ask(dp, epoch);
+	if (dp->abi.role == COLO_ROLE_PRIMARY && peer.asked_epoch == epoch)
+		ask(dp, epoch, peer.asked_reason);
 	if (link->pending_ns && link->pending.sent.epoch != epoch)
 		link->pending_ns = 0;
 	if (link->pending_ns && now >= link->pending_ns + SETTLE_NS) {
@@ -213,7 +216,7 @@ static int judge(struct datapath *dp, __u64 epoch, __u64 now)
 			return err;
 		if (received.tcp_bytes < link->pending.sent.tcp_bytes ||
 		    received.frames < link->pending.sent.frames)
-			ask(dp, epoch);
+			ask(dp, epoch, COLO_REASON_LINK_GAP);
 		link->pending_ns = 0;
 	}
 	if (!link->pending_ns && peer.sent.epoch == epoch &&

@@ -21,6 +21,6 @@ int link_tick(struct datapath *dp, __u64 now);
 
 /* The frame that says `sent`, tagged, in LINK_COUNTS_LEN bytes. */
 void link_counts_frame(unsigned char frame[LINK_COUNTS_LEN], const struct colo_link_count *sent,
-		       __u64 gap_epoch);
+		       __u64 asked_epoch, enum colo_reason reason);
 
 #endif

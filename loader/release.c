@@ -79,10 +79,21 @@ struct waiting_list {
 	__u32 count;
 };
 
+enum which {
+	WHICH_ALL,
+	WHICH_UNREADY, /* all but those that wait for the lease only */
+	WHICH_READY,   /* these */
+};
+
 /* Input that is kept waits for nothing. */
-static bool is_waiting(enum colo_frame_state state)
+static bool is_waiting(const volatile struct colo_frame *frame, enum which which)
 {
-	return state != COLO_FRAME_FREE && state != COLO_FRAME_I;
+	enum colo_frame_state state = frame->state;
+	bool ready = state == COLO_FRAME_P && frame->flags & COLO_FR_READY;
+
+	if (state == COLO_FRAME_FREE || state == COLO_FRAME_I)
+		return false;
+	return which == WHICH_ALL || ready == (which == WHICH_READY);
 }
 
 static int by_key(const void *a, const void *b)
@@ -124,18 +135,19 @@ static void merge_flows(struct waiting_list *list)
 
 /*
  * The flows that have frames of epochs before `below`, the one with the oldest
- * frame first. The records
- * are read while the programs change them: a key may be that of a frame which
- * has just left, which `control` sees under the flow's lock.
+ * frame first. The records are read while the programs change them: a key may
+ * be that of a frame which has just left, which `control` sees under the flow's
+ * lock.
  */
-static int find_flows(struct datapath *dp, __u64 below, struct waiting_list *list)
+static int find_flows(struct datapath *dp, enum which which, __u64 below,
+		      struct waiting_list *list)
 {
 	__u32 count = 0;
 
 	list->count = 0;
 	list->flow = NULL;
 	for (__u32 i = 0; i < dp->max_frames; i++)
-		count += is_waiting(dp->frames[i].state);
+		count += is_waiting(&dp->frames[i], which);
 	if (!count)
 		return 0;
 	/* Some more may have come since. */
@@ -148,7 +160,7 @@ static int find_flows(struct datapath *dp, __u64 below, struct waiting_list *lis
 		struct waiting *flow = &list->flow[list->count];
 		enum colo_frame_state state = frame->state;
 
-		if (!is_waiting(state) || frame->epoch >= below)
+		if (!is_waiting(frame, which) || frame->epoch >= below)
 			continue;
 		/* A client's frame is of no epoch (rule 16). */
 		if (below != ALL_EPOCHS && state == COLO_FRAME_C)
@@ -174,7 +186,11 @@ static int control_all(struct datapath *dp, enum colo_control_op op, __u64 below
 	int err = 0;
 
 	for (int round = 0; round < ROUNDS_MAX; round++) {
-		err = find_flows(dp, round ? below : ALL_EPOCHS, &list);
+		if (!round)
+			err = find_flows(dp, WHICH_ALL, ALL_EPOCHS, &list);
+		else
+			err = find_flows(dp, below == ALL_EPOCHS ? WHICH_ALL : WHICH_UNREADY,
+					 below, &list);
 		for (__u32 i = 0; i < list.count; i++) {
 			int result = control_flow(dp, op, &list.flow[i].key);
 
@@ -286,6 +302,33 @@ int release_reset(struct datapath *dp, __u64 epoch, const struct colo_link_count
 	return err ? err : late;
 }
 
+static bool lease_is_out(const struct datapath *dp)
+{
+	__u64 lease = dp->session->lease_ns;
+
+	return lease && datapath_now() >= lease;
+}
+
+int release_lease(struct datapath *dp)
+{
+	struct waiting_list list;
+	int err = 0;
+
+	for (int round = 0; round < ROUNDS_MAX && !lease_is_out(dp); round++) {
+		err = find_flows(dp, WHICH_READY, ALL_EPOCHS, &list);
+		for (__u32 i = 0; i < list.count; i++) {
+			int result = control_flow(dp, COLO_CONTROL_RELEASE, &list.flow[i].key);
+
+			if (result < 0 && !err)
+				err = result;
+		}
+		free(list.flow);
+		if (!list.count || err)
+			return err;
+	}
+	return lease_is_out(dp) ? 0 : -EBUSY;
+}
+
 /* A secondary's offsets become translations at the port. */
 static int translate(struct datapath *dp)
 {
@@ -384,7 +427,7 @@ static int scan_frames(struct datapath *dp, __u64 now)
 {
 	__u64 next = now + earlier(timeout_ns(dp), SCAN_MAX_NS);
 	struct waiting_list list;
-	int err = find_flows(dp, ALL_EPOCHS, &list);
+	int err = find_flows(dp, WHICH_UNREADY, ALL_EPOCHS, &list);
 
 	for (__u32 i = 0; i < list.count; i++) {
 		int result = scan_flow(dp, &list.flow[i], now, &next);
@@ -547,9 +590,11 @@ __u64 release_oldest(const struct datapath *dp)
 	__u64 oldest = 0;
 
 	for (__u32 i = 0; i < dp->max_frames; i++) {
-		__u64 held = dp->frames[i].held_ns;
+		const volatile struct colo_frame *frame = &dp->frames[i];
+		__u64 held = frame->held_ns;
 
-		if (dp->frames[i].state == COLO_FRAME_P && (!oldest || held < oldest))
+		if (frame->state == COLO_FRAME_P && is_waiting(frame, WHICH_UNREADY) &&
+		    (!oldest || held < oldest))
 			oldest = held;
 	}
 	return oldest;

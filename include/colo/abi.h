@@ -14,7 +14,7 @@
 #include <linux/types.h>
 #endif
 
-#define COLO_ABI_VERSION     3
+#define COLO_ABI_VERSION     4
 #define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
 #define COLO_HDR_MAX         160   /* saved header bytes of a frame */
@@ -180,7 +180,9 @@ struct colo_input_ring {
 struct colo_link_peer {
 	__u64 serial; /* 0: it has said nothing yet */
 	struct colo_link_count sent;
-	__u64 gap_epoch; /* the last epoch in which it has found a gap */
+	__u64 asked_epoch;  /* the last epoch in which it wants a checkpoint */
+	__u32 asked_reason; /* enum colo_reason */
+	__u32 reserved;
 };
 
 /*
@@ -238,6 +240,9 @@ enum colo_flow_flag {
 	COLO_F_S_OLD = 1 << 13, /* S has not shown the SYN of this life: its frames are older */
 	COLO_F_P_LEFT = 1 << 14,     /* p_left_start, p_left hold */
 	COLO_F_S_NEXT_ACK = 1 << 15, /* s_next_ack holds */
+	COLO_F_BOTH_RST = 1 << 16,   /* rst_seq, rst_ack hold */
+	COLO_F_S_RST = 1 << 17,      /* S has shown that RST once more than P */
+	COLO_F_LATER = 1 << 18,      /* what may leave goes to p_ready; set anew by each packet */
 };
 
 /* A queue of frames; index into the map `frames`, COLO_NONE if empty. */
@@ -264,6 +269,8 @@ struct colo_flow {
 	__u32 s_ack;
 	__u32 s_isn;      /* in P's numbers: the life that S's frames belong to */
 	__u32 s_next_ack; /* what S has acked in that life, if P's is an older one */
+	__u32 rst_seq;    /* the last RST that both have sent, as S did */
+	__u32 rst_ack;
 	/* frames of P with new units (TCP: by sequence; datagrams: by arrival) */
 	struct colo_queue p_held;
 	/* frames of P without a new unit that wait for S's ack */
@@ -348,7 +355,7 @@ enum colo_rewrite_flag {
 	COLO_RW_S_ISN = 1 << 1, /* s_isn is known */
 	COLO_RW_P_TS = 1 << 2,
 	COLO_RW_S_TS = 1 << 3,
-	COLO_RW_C_ISN = 1 << 4,  /* c_isn is known: the handshake was seen in this life */
+	COLO_RW_C_ISN = 1 << 4,  /* the client's SYN was seen: the life begins in this epoch */
 	COLO_RW_OFFSET = 1 << 5, /* seq_delta and ts_delta hold */
 	COLO_RW_ECHO = 1 << 6,   /* ts_echo holds */
 	COLO_RW_G_FIN = 1 << 7,
@@ -360,7 +367,8 @@ enum colo_rewrite_flag {
 		1 << 12,       /* p_isn is that of the life before, or of this one and in use */
 	COLO_RW_OLD = 1 << 13, /* the flow is older than the epoch: offset 0 */
 	COLO_RW_P_KNOWN = 1 << 14, /* p_isn holds, if only of an epoch before */
-	COLO_RW_MOVED = 1 << 15,   /* this side took over: it is in `translations` */
+	COLO_RW_C_SYN = 1 << 15,   /* c_isn, c_syn hold */
+	COLO_RW_MOVED = 1 << 16,   /* this side took over: it is in `translations` */
 };
 
 struct colo_rewrite {
@@ -371,16 +379,17 @@ struct colo_rewrite {
 	__u32 flags; /* enum colo_rewrite_flag */
 	__u32 p_isn;
 	__u32 s_isn;
-	__u32 c_isn;
-	__u32 s_c_isn; /* the client's ISN that S's SYN-ACK acknowledges, + 1 */
+	__u32 c_isn;   /* of the client's last SYN */
+	__u32 c_syn;   /* ... and what is behind it, data included */
+	__u32 s_c_isn; /* what S's SYN-ACK acknowledges: the client's ISN + 1, and data */
 	__u32 p_tsval; /* TSval of the primary's SYN or SYN-ACK */
 	__u32 s_tsval;
 	__u32 seq_delta;          /* P's number - S's number */
 	__u32 ts_delta;           /* P's TSval - S's TSval */
 	__u32 ts_echo;            /* the highest TSecr of the client: P's clock */
-	__u32 p_c_isn;            /* the client's ISN that P's SYN-ACK acknowledges */
-	__u32 syn_frame;          /* S's SYN or SYN-ACK that waits for P's ISN */
+	__u32 p_c_isn;            /* as s_c_isn, of P's */
 	__u64 p_epoch;            /* the epoch of p_isn */
+	struct colo_queue s_wait; /* S's SYN and what is behind it, until P's ISN is known */
 	struct colo_queue c_wait; /* client segments that wait for the offset */
 	struct colo_queue c_sent; /* ... that the guest has not yet acknowledged */
 	__u32 g_ack;              /* the guest's last ack */
@@ -396,6 +405,7 @@ enum colo_translation_flag {
 	COLO_TR_G_FIN = 1 << 2,
 	COLO_TR_C_FIN = 1 << 3,
 	COLO_TR_RST = 1 << 4,
+	COLO_TR_C_SYN = 1 << 5, /* c_syn holds */
 };
 
 /*
@@ -414,7 +424,7 @@ struct colo_translation {
 	__u32 seq_delta; /* the client's number - the guest's number */
 	__u32 ts_delta;  /* likewise of TSval */
 	__u32 ts_echo;   /* the highest TSecr of the client: TSval does not fall below */
-	__u32 reserved;
+	__u32 c_syn;     /* what is behind the client's last SYN, data included */
 };
 
 /*
@@ -486,7 +496,7 @@ struct colo_translation {
 	X(rw_in_unkept, "... that could not be kept for that")                     \
 	X(rw_out, "frames of the secondary's guest sent over the link")            \
 	X(rw_out_translated, "... with numbers translated")                        \
-	X(rw_syn_waited, "SYNs that waited for the primary's ISN")                 \
+	X(rw_syn_waited, "frames that waited for the primary's ISN, SYNs first")   \
 	X(rw_untranslatable, "frames that cannot be translated")                   \
 	X(active_out, "guest frames sent after a take-over")                       \
 	X(active_in, "client frames delivered after a take-over")                  \

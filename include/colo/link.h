@@ -32,11 +32,12 @@ enum colo_link_kind {
 
 struct colo_link_counts {
 	unsigned int magic;
-	unsigned int version; /* COLO_ABI_VERSION */
+	unsigned short version;      /* COLO_ABI_VERSION */
+	unsigned short asked_reason; /* enum colo_reason */
 	unsigned long long epoch;
 	unsigned long long tcp_bytes;
 	unsigned long long frames;
-	unsigned long long gap_epoch; /* the last one in which the sender missed something */
+	unsigned long long asked_epoch; /* the last one in which the sender wants a checkpoint */
 };
 
 #define COLO_LINK_EPOCH_BITS 10

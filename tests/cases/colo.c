@@ -5,6 +5,7 @@
  * offloads, and cleared between cases.
  */
 #include <dirent.h>
+#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -32,6 +33,7 @@
 #define LINK_ROOM 100  /* for the link's tag and two of the guest's */
 #define INPUTS    1024 /* client frames that are remembered */
 #define SAY_NS    (5 * NSEC_PER_MSEC)
+#define SETTLE_NS (20 * NSEC_PER_MSEC) /* as in loader/link.c */
 
 struct rig {
 	bool made, attached;
@@ -48,6 +50,11 @@ struct rig {
 	unsigned int requests;          /* announced by the ring buffer since then */
 	struct colo_link_count sent[2]; /* over the link by the other side, by epoch & 1 */
 	uint64_t said_ns;               /* when the other side has told it last */
+	struct colo_link_count got[2];  /* ... and what has come there */
+	struct colo_link_count told;    /* what this side said last that it has sent */
+	struct colo_link_count judged;  /* what of that is looked at */
+	uint64_t judged_ns;             /* since then; 0: nothing */
+	uint64_t missed_epoch;          /* in which the other side has missed something */
 	struct colo_link_count input[INPUTS]; /* counts behind each client frame */
 	unsigned int inputs;
 	uint64_t tick_ns;
@@ -238,7 +245,11 @@ static int colo_begin(struct run *run)
 	rig->tick_ns = 0;
 	rig->error = 0;
 	memset(rig->sent, 0, sizeof(rig->sent));
+	memset(rig->got, 0, sizeof(rig->got));
 	rig->said_ns = 0;
+	memset(&rig->told, 0, sizeof(rig->told));
+	rig->judged_ns = 0;
+	rig->missed_epoch = 0;
 	rig->inputs = 0;
 	run->epoch = 1;
 	err = release_start(&rig->dp, run->epoch);
@@ -248,24 +259,59 @@ static int colo_begin(struct run *run)
 	return err;
 }
 
-/* The other side counts what it sends, as the programs do. */
-static void count_sent(uint64_t epoch, const struct frame *frame)
+/* The other side counts what it sends and what comes, as the programs do. */
+static void count_frame(struct colo_link_count slots[2], uint64_t epoch,
+			const struct frame *frame)
 {
-	struct colo_link_count *sent = &rig->sent[epoch & 1];
+	struct colo_link_count *count = &slots[epoch & 1];
 	struct view v;
 
-	if (sent->epoch > epoch)
+	if (count->epoch > epoch)
 		return;
-	if (sent->epoch < epoch)
-		*sent = (struct colo_link_count){.epoch = epoch};
+	if (count->epoch < epoch)
+		*count = (struct colo_link_count){.epoch = epoch};
 	decode_frame(frame, &v);
 	if (v.kind == KIND_TCP && v.has_l4 && !v.fragment && v.data_len)
-		sent->tcp_bytes += v.data_len;
+		count->tcp_bytes += v.data_len;
 	else
-		sent->frames++;
+		count->frames++;
 }
 
-/* ... and says how much that is. */
+/* A control frame of this side: what it has sent, if it says that. */
+static void hear_sent(const struct frame *frame)
+{
+	struct colo_link_counts counts;
+
+	if (frame->len < 14 + sizeof(counts) ||
+	    memcmp(frame->bytes + 12,
+		   (uint8_t[]){COLO_LINK_ETHERTYPE >> 8, COLO_LINK_ETHERTYPE & 255}, 2))
+		return;
+	memcpy(&counts, frame->bytes + 14, sizeof(counts));
+	rig->told.epoch = be64toh(counts.epoch);
+	rig->told.tcp_bytes = be64toh(counts.tcp_bytes);
+	rig->told.frames = be64toh(counts.frames);
+}
+
+/* Has the other side missed something of it? */
+static void judge_sent(const struct run *run, uint64_t now)
+{
+	struct colo_link_count got = rig->got[run->epoch & 1];
+
+	if (!rig->judged_ns) {
+		rig->judged = rig->told;
+		rig->judged_ns = now;
+	}
+	if (now < rig->judged_ns + SETTLE_NS)
+		return;
+	rig->judged_ns = 0;
+	if (got.epoch != run->epoch)
+		got = (struct colo_link_count){0};
+	if (rig->judged.epoch == run->epoch &&
+	    (got.tcp_bytes < rig->judged.tcp_bytes || got.frames < rig->judged.frames))
+		rig->missed_epoch = run->epoch;
+}
+
+/* The other side says what it has sent, and whether it has missed something. */
 static void say_sent(struct run *run, uint64_t now)
 {
 	struct colo_link_count sent = rig->sent[run->epoch & 1];
@@ -275,9 +321,12 @@ static void say_sent(struct run *run, uint64_t now)
 	if (run->failed_over || now < rig->said_ns + SAY_NS)
 		return;
 	rig->said_ns = now;
-	if (sent.epoch != run->epoch)
+	judge_sent(run, now);
+	if (sent.epoch != run->epoch && rig->missed_epoch != run->epoch)
 		return;
-	link_counts_frame(bytes, &sent, 0);
+	if (sent.epoch != run->epoch)
+		sent = (struct colo_link_count){.epoch = run->epoch};
+	link_counts_frame(bytes, &sent, rig->missed_epoch, COLO_REASON_LINK_GAP);
 	frame = frame_new(bytes, sizeof(bytes));
 	wire_put(&rig->other, false, frame, -1);
 	frame_free(frame);
@@ -287,7 +336,7 @@ static int put_link(struct run *run, enum colo_link_kind kind, uint64_t epoch,
 		    struct frame *frame)
 {
 	if (kind != COLO_LINK_CONTROL)
-		count_sent(epoch, frame);
+		count_frame(rig->sent, epoch, frame);
 	if (kind == COLO_LINK_INPUT)
 		rig->input[rig->inputs++ % INPUTS] = rig->sent[epoch & 1];
 	if (run->drop) {
@@ -362,9 +411,16 @@ static void take_link(struct run *run, struct frame *frame, int tci)
 	memmove(frame->bytes + 12, frame->bytes + 16, frame->len - 16);
 	frame->len -= 4;
 	if (colo_link_kind(tci) == COLO_LINK_CONTROL) {
+		hear_sent(frame);
 		frame_free(frame);
 		return;
 	}
+	if (run->drop) {
+		run->drop--;
+		frame_free(frame);
+		return;
+	}
+	count_frame(rig->got, run->epoch, frame);
 	if (colo_link_kind(tci) != want)
 		frame->fault = strdup("the kind in its tag is not that of this side");
 	else if (colo_link_epoch_diff(tci, run->epoch))
@@ -393,14 +449,18 @@ static bool take_frames(struct run *run)
 	return any;
 }
 
-/* What the daemon does when it wakes up. */
-static bool run_daemon(struct run *run)
+/*
+ * What the daemon does when it wakes up; its timers have their turn only where
+ * a case lets time pass: frames that follow each other come at once, however
+ * busy the machine is.
+ */
+static bool run_daemon(struct run *run, bool timers)
 {
 	int events = ring_buffer__consume(rig->ring);
 	uint64_t now = now_ns();
 	__u64 next = 0;
 
-	if (now >= rig->tick_ns) {
+	if (timers && now >= rig->tick_ns) {
 		int err = release_tick(&rig->dp, now, &next);
 
 		rig->tick_ns = next;
@@ -426,7 +486,7 @@ static void colo_poll(struct run *run, uint64_t until_ns)
 	uint64_t now;
 
 	/* The events are the programs' own: the ring is not always rung. */
-	if (run_daemon(run) | take_frames(run))
+	if (run_daemon(run, until_ns) | take_frames(run) || !until_ns)
 		return;
 	now = now_ns();
 	say_sent(run, now);
@@ -436,7 +496,7 @@ static void colo_poll(struct run *run, uint64_t until_ns)
 		return;
 	wait.tv_nsec = until_ns - now < NSEC_PER_MSEC ? until_ns - now : NSEC_PER_MSEC;
 	ppoll(fds, 4, &wait, NULL);
-	run_daemon(run);
+	run_daemon(run, true);
 	take_frames(run);
 }
 
