@@ -821,6 +821,11 @@ void channel_close(struct channel *channel)
 	free(channel);
 }
 
+const char *channel_trouble(const struct channel *channel)
+{
+	return channel->said;
+}
+
 bool channel_is_up(const struct channel *channel)
 {
 	return channel && channel->up;

@@ -389,9 +389,14 @@ static void bring_up_done(struct daemon *d, const char *name, const char *error)
 
 static const char *peer_problem(const struct daemon *d)
 {
+	static char text[512];
+	const char *trouble = channel_trouble(d->channel);
+
 	if (channel_is_up(d->channel))
 		return NULL;
-	return "the peer's daemon is not connected: it does not run, is not reached over the link, or has another secret (the daemons' messages say which)";
+	snprintf(text, sizeof(text), "the peer's daemon is not connected%s%s", *trouble ? ": " : "",
+		 trouble);
+	return text;
 }
 
 const char *pair_start(struct daemon *d, bool resync, bool disks_equal)
