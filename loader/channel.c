@@ -184,6 +184,12 @@ static void connection_close(struct connection *connection)
 		channel->options.changed(channel->options.daemon, false);
 }
 
+void channel_lost(struct channel *channel)
+{
+	if (channel->up)
+		connection_close(channel->up);
+}
+
 static void watch_writes(struct connection *connection, bool writes)
 {
 	if (connection->writes == writes)

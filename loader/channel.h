@@ -58,6 +58,9 @@ void channel_close(struct channel *channel);
 /* Is the peer there, and has it shown that it knows the secret? */
 bool channel_is_up(const struct channel *channel);
 
+/* The peer is silent: what is connected to it is of no more use. */
+void channel_lost(struct channel *channel);
+
 /* Why it is not: the last complaint, "" if there was none. */
 const char *channel_trouble(const struct channel *channel);
 

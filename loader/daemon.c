@@ -98,6 +98,8 @@ static void peer_changed(struct daemon *d, enum peer_health health, __u64 now)
 	else if (health == PEER_LOST)
 		log_warning("peer: lost, nothing was heard for %llu ms",
 			    (now - d->peer.heard_ns) / MS_NS);
+	if (health == PEER_LOST)
+		channel_lost(d->channel);
 	server_publish(d,
 		       json_pack("{s:s, s:s, s:s}", "event", "peer", "from",
 				 peer_health_names[from], "health", peer_health_names[health]));

@@ -16,6 +16,7 @@
 #include "translations.h"
 
 #define PREPARE_MS  10000
+#define CHANNEL_MS  3000
 #define NEWS_MS     200
 #define IN_COLO_MS  10000
 #define DOWNTIME_MS 30 /* how long QEMU may stop the guest for the last of its RAM */
@@ -347,11 +348,29 @@ static bool both_in_colo(struct daemon *d)
 	return d->session.state == SESSION_COLO && d->peer.last.state == SESSION_COLO;
 }
 
+static bool channel_up(struct daemon *d)
+{
+	return channel_is_up(d->channel);
+}
+
+/* It may be about to connect, after a peer that has just begun. */
+static bool check_peer(struct task *task, struct daemon *d)
+{
+	const char *trouble = channel_trouble(d->channel);
+
+	if (channel_is_up(d->channel))
+		return true;
+	if (task_try_until(task, channel_up, CHANNEL_MS))
+		return true;
+	return task_fail(task, "the peer's daemon is not connected%s%s", *trouble ? ": " : "",
+			 trouble);
+}
+
 static bool bring_up_steps(struct task *task, struct daemon *d, const struct bring_up *how)
 {
 	bool sync = !how->disks_equal && d->config->disks;
 
-	if (!check_self(task, d) || !take_role(task, d, COLO_ROLE_PRIMARY))
+	if (!check_self(task, d) || !check_peer(task, d) || !take_role(task, d, COLO_ROLE_PRIMARY))
 		return false;
 	if (!disks_remove(task, d) || !prepare_peer(task, d, how))
 		return false;
@@ -387,23 +406,10 @@ static void bring_up_done(struct daemon *d, const char *name, const char *error)
 				    "ok", !error, "error", error));
 }
 
-static const char *peer_problem(const struct daemon *d)
-{
-	static char text[512];
-	const char *trouble = channel_trouble(d->channel);
-
-	if (channel_is_up(d->channel))
-		return NULL;
-	snprintf(text, sizeof(text), "the peer's daemon is not connected%s%s", *trouble ? ": " : "",
-		 trouble);
-	return text;
-}
-
 const char *pair_start(struct daemon *d, bool resync, bool disks_equal)
 {
 	enum session_state from = resync ? SESSION_ALONE : SESSION_IDLE;
 	struct bring_up *how;
-	const char *why;
 
 	if (task_find(&d->tasks, "start") || task_find(&d->tasks, "resync"))
 		return "it is under way already";
@@ -414,9 +420,6 @@ const char *pair_start(struct daemon *d, bool resync, bool disks_equal)
 				"this side is not idle; its `status` says what it does";
 	if (!resync && d->session.role != COLO_ROLE_PRIMARY)
 		return "this is the secondary: start the pair on the primary's host";
-	why = peer_problem(d);
-	if (why)
-		return why;
 	how = calloc(1, sizeof(*how));
 	if (!how)
 		return "out of memory";

@@ -312,8 +312,7 @@ bool task_sleep(struct task *task, __u32 ms)
 	return !task_is_cancelled(task);
 }
 
-bool task_until(struct task *task, bool (*holds)(struct daemon *d), __u32 timeout_ms,
-		const char *what)
+bool task_try_until(struct task *task, bool (*holds)(struct daemon *d), __u32 timeout_ms)
 {
 	if (task_is_cancelled(task))
 		return false;
@@ -323,11 +322,15 @@ bool task_until(struct task *task, bool (*holds)(struct daemon *d), __u32 timeou
 	task->held = false;
 	task->until_ns = daemon_now() + timeout_ms * MS_NS;
 	task_wait(task, WAIT_UNTIL);
-	if (task_is_cancelled(task))
-		return false;
-	if (!task->held)
-		return task_fail(task, "%s: not within %u ms", what, timeout_ms);
-	return true;
+	return !task_is_cancelled(task) && task->held;
+}
+
+bool task_until(struct task *task, bool (*holds)(struct daemon *d), __u32 timeout_ms,
+		const char *what)
+{
+	if (task_try_until(task, holds, timeout_ms))
+		return true;
+	return task_fail(task, "%s: not within %u ms", what, timeout_ms);
 }
 
 __u64 task_news_count(const struct task *task)

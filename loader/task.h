@@ -85,6 +85,9 @@ bool task_news(struct task *task, __u64 seen, __u32 timeout_ms);
 /* False: cancelled. */
 bool task_sleep(struct task *task, __u32 ms);
 
+/* The same, and it is no failure if it does not. */
+bool task_try_until(struct task *task, bool (*holds)(struct daemon *d), __u32 timeout_ms);
+
 /* Until the condition holds; it is looked at whenever the daemon wakes. */
 bool task_until(struct task *task, bool (*holds)(struct daemon *d), __u32 timeout_ms,
 		const char *what);
