@@ -6,13 +6,14 @@
  *
  * Prints a line with the time (CLOCK_REALTIME, s) and the device whenever a
  * frame with that source comes in on another device than the one before it:
- * each take-over is one line. Two hosts that both send make many. Ends at EOF
- * of its standard input, after "frames N" for each device.
+ * each take-over is one line. Two hosts that both send make many. Ends with
+ * SIGTERM, after "frames DEV N" for each device.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,14 @@ struct device {
 	int index;
 	unsigned long frames;
 };
+
+static volatile sig_atomic_t ended;
+
+static void on_end(int number)
+{
+	(void)number;
+	ended = 1;
+}
 
 static int open_all(void)
 {
@@ -80,8 +89,8 @@ int main(int argc, char **argv)
 	socklen_t length = sizeof(stats);
 	unsigned char mac[ETH_ALEN];
 	int fd, count = argc - 2;
-	struct pollfd polled[2];
-	char sink[64];
+	struct sigaction action = {.sa_handler = on_end};
+	struct pollfd polled;
 
 	if (count < 1 || count > DEVICES ||
 	    sscanf(argv[1], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3],
@@ -102,16 +111,11 @@ int main(int argc, char **argv)
 		fprintf(stderr, "watch: packet socket: %s\n", strerror(errno));
 		return 1;
 	}
-	polled[0] = (struct pollfd){.fd = fd, .events = POLLIN};
-	polled[1] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
-	for (;;) {
-		if (poll(polled, 2, -1) < 0)
-			continue;
-		if (polled[0].revents)
+	sigaction(SIGTERM, &action, NULL);
+	polled = (struct pollfd){.fd = fd, .events = POLLIN};
+	while (!ended)
+		if (poll(&polled, 1, 100) > 0)
 			last = look(fd, mac, devices, count, last);
-		if (polled[1].revents && read(STDIN_FILENO, sink, sizeof(sink)) <= 0)
-			break;
-	}
 	getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &stats, &length);
 	for (int i = 0; i < count; i++)
 		printf("frames %s %lu\n", devices[i].name, devices[i].frames);
