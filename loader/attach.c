@@ -58,17 +58,21 @@ static int check_devices(const struct datapath_options *o)
 	return check_peer(o->peer);
 }
 
-static int check_no_more(const struct datapath_options *o)
+static enum colo_role role_number(int choice)
+{
+	return choice == ROLE_PRIMARY ? COLO_ROLE_PRIMARY : COLO_ROLE_SECONDARY;
+}
+
+/* Said on the command line, or by a configuration. */
+static bool has_devices(const struct datapath_options *o)
 {
 	static const struct colo_config none;
 
-	if (!o->guest && !o->port && !o->link && !o->peer &&
-	    !memcmp(&o->config, &none, sizeof(none)))
-		return -1;
-	return options_bad("attach", "without --role the configuration file has all of it");
+	return o->guest || o->port || o->link || o->peer || memcmp(&o->config, &none, sizeof(none));
 }
 
-static int attach_config(struct datapath_options *o, const char *file)
+/* role: -1, the file's. A host that comes back has the other perhaps. */
+static int attach_config(struct datapath_options *o, const char *file, int role)
 {
 	const struct config_host *self;
 	struct config *config;
@@ -80,7 +84,7 @@ static int attach_config(struct datapath_options *o, const char *file)
 	if (!config)
 		return EXIT_FAILED;
 	self = config_self(config);
-	o->role = config->role;
+	o->role = role < 0 ? (enum colo_role)config->role : role_number(role);
 	o->guest = self->guest;
 	o->port = self->port;
 	o->link = self->link;
@@ -104,7 +108,7 @@ int cmd_attach(int argc, char **argv)
 		 .help = "the configuration (" CONFIG_DIR "/NAME.conf)"},
 		{OPTION_CHOICE, .name = "role", .argument = "ROLE", .value = &role,
 		 .choices = roles,
-		 .help = "without a configuration: which side this host is, and the rest"},
+		 .help = "which side this host is now, if not what the configuration says"},
 		{OPTION_TEXT, .name = "guest", .argument = "DEV", .value = &o.guest,
 		 .help = "the guest's tap"},
 		{OPTION_TEXT, .name = "port", .argument = "DEV", .value = &o.port,
@@ -142,16 +146,17 @@ int cmd_attach(int argc, char **argv)
 	};
 	int status = options_parse("attach", command_summary("attach"), rows, argc, argv);
 
-	if (status == -1 && role >= 0 && file)
-		status = options_bad("attach", "--role and --config: one of the two");
-	if (status == -1)
-		status = role >= 0 ? check_devices(&o) : check_no_more(&o);
+	if (status == -1 && file && has_devices(&o))
+		status = options_bad("attach", "--config: the file has the devices and sizes");
+	if (status == -1 && has_devices(&o))
+		status = role < 0 ? options_bad("attach", "--role ROLE is missing") :
+				    check_devices(&o);
 	if (status != -1)
 		return status;
 	if (check_mounts())
 		return EXIT_FAILED;
-	if (role < 0)
-		return attach_config(&o, file);
-	o.role = role == ROLE_PRIMARY ? COLO_ROLE_PRIMARY : COLO_ROLE_SECONDARY;
+	if (!has_devices(&o))
+		return attach_config(&o, file, role);
+	o.role = role_number(role);
 	return datapath_attach(&o) ? EXIT_FAILED : EXIT_OK;
 }

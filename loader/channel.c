@@ -184,6 +184,12 @@ static void connection_close(struct connection *connection)
 		channel->options.changed(channel->options.daemon, false);
 }
 
+void channel_lost(struct channel *channel)
+{
+	if (channel->up)
+		connection_close(channel->up);
+}
+
 static void watch_writes(struct connection *connection, bool writes)
 {
 	if (connection->writes == writes)
@@ -819,6 +825,11 @@ void channel_close(struct channel *channel)
 		close(channel->listener);
 	}
 	free(channel);
+}
+
+const char *channel_trouble(const struct channel *channel)
+{
+	return channel->said;
 }
 
 bool channel_is_up(const struct channel *channel)

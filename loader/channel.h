@@ -58,6 +58,12 @@ void channel_close(struct channel *channel);
 /* Is the peer there, and has it shown that it knows the secret? */
 bool channel_is_up(const struct channel *channel);
 
+/* The peer is silent: what is connected to it is of no more use. */
+void channel_lost(struct channel *channel);
+
+/* Why it is not: the last complaint, "" if there was none. */
+const char *channel_trouble(const struct channel *channel);
+
 /* value: borrowed, NULL if there is an error: the peer's text, CHANNEL_LOST, or a time-out. */
 typedef void channel_answer(void *context, json_t *value, const char *error);
 

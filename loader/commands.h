@@ -15,6 +15,8 @@
 	X(passthrough, "Let flows leave uncompared: add, del, list")              \
 	X(events, "Follow the events of an instance, one JSON object a line")     \
 	X(checkpoint, "Ask for a checkpoint")                                     \
+	X(start, "Bring the pair to COLO, from two running QEMUs")                \
+	X(resync, "Bring a fresh secondary up against the survivor")              \
 	X(failover, "Let this side go on alone")                                  \
 	X(probe, "Show what this kernel, devices and QEMU can do")                \
 	X(version, "Show the versions")

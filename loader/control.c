@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 
 #include "control.h"
@@ -46,12 +47,23 @@ void control_close(struct control_client *client)
 	client->fd = -1;
 }
 
+int control_request(struct control_client *client, json_t *request)
+{
+	char *text = json_dumps(request, JSON_COMPACT);
+	struct iovec parts[] = {{text, text ? strlen(text) : 0}, {"\n", 1}};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+	int err = text ? 0 : -ENOMEM;
+
+	if (text && sendmsg(client->fd, &message, MSG_NOSIGNAL) < 0)
+		err = -errno;
+	free(text);
+	json_decref(request);
+	return err;
+}
+
 int control_send(struct control_client *client, const char *command)
 {
-	char line[128];
-	int length = snprintf(line, sizeof(line), "{\"command\": \"%s\"}\n", command);
-
-	return send(client->fd, line, length, MSG_NOSIGNAL) == length ? 0 : -errno;
+	return control_request(client, json_pack("{s:s}", "command", command));
 }
 
 static int read_more(struct control_client *client, int timeout_ms)

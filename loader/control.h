@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The control socket of a daemon, COLO_RUN_DIR/NAME.sock: JSON, a line each
- * way. {"command": "status" | "checkpoint" | "failover" | "events"} is answered
+ * way. {"command": "status" | "checkpoint" | "failover" | "start" | "resync" | "cancel" | "events"} is answered
  * by {"return": ...} or {"error": TEXT}; after "events", objects with a member
  * "event" follow as things happen.
  */
@@ -25,6 +25,9 @@ void control_path(char *path, size_t size, const char *name);
 /* 0; -ENOENT or -ECONNREFUSED: no daemon. No message. */
 int control_open(struct control_client *client, const char *name);
 void control_close(struct control_client *client);
+
+/* A whole request, taken over. 0 or -errno. */
+int control_request(struct control_client *client, json_t *request);
 
 int control_send(struct control_client *client, const char *command);
 

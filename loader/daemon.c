@@ -8,6 +8,7 @@
 #include "log.h"
 #include "names.h"
 #include "output.h"
+#include "pair.h"
 #include "release.h"
 #include "status.h"
 
@@ -15,7 +16,6 @@
 #define TAKE_NS        (1000 * MS_NS) /* for the peer to yield */
 #define TRY_NS         (400 * MS_NS)  /* a frame waits, and the peer's daemon is gone */
 #define TRY_AGAIN_NS   (1000 * MS_NS)
-#define LINGER_NS      (60000 * MS_NS) /* to tell the peer that the guest is gone */
 #define ADOPT_GRACE_NS (1000 * MS_NS)  /* for the first heartbeat after a restart */
 
 __u64 daemon_now(void)
@@ -63,6 +63,9 @@ static void peer_message(void *context)
 	}
 	if (last->state == SESSION_COLO)
 		d->peer_joined = true;
+	if (d->session.state == SESSION_IDLE &&
+	    (last->state == SESSION_FAILING || last->state == SESSION_ALONE))
+		daemon_event(d, EVENT_PEER_ACTIVE);
 	/* What it says of an earlier COLO is not about this one. */
 	if (!d->peer_joined)
 		return;
@@ -86,11 +89,6 @@ void daemon_channel_changed(struct daemon *d, bool up)
 	server_publish(d, json_pack("{s:s, s:b}", "event", "channel", "up", up));
 }
 
-static bool peer_goes_on(const struct daemon *d)
-{
-	return d->peer.last.state == SESSION_FAILING || d->peer.last.state == SESSION_ALONE;
-}
-
 static void peer_changed(struct daemon *d, enum peer_health health, __u64 now)
 {
 	enum peer_health from = d->peer.health;
@@ -106,6 +104,8 @@ static void peer_changed(struct daemon *d, enum peer_health health, __u64 now)
 	else if (health == PEER_LOST)
 		log_warning("peer: lost, nothing was heard for %llu ms",
 			    (now - peer_heard_ns(&d->peer)) / MS_NS);
+	if (health == PEER_LOST)
+		channel_lost(d->channel);
 	server_publish(d,
 		       json_pack("{s:s, s:s, s:s}", "event", "peer", "from",
 				 peer_health_names[from], "health", peer_health_names[health]));
@@ -221,6 +221,8 @@ static int act(void *context, enum session_action action, enum session_event eve
 	switch (action) {
 	case ACTION_START:
 		start_session(d);
+		if (d->session.role == COLO_ROLE_PRIMARY)
+			return pair_start_stage(d);
 		return stage_done(d, release_start(&d->dp, d->stage.epoch));
 	case ACTION_COMMIT:
 		return stage_done(d, release_commit(&d->dp, d->stage.epoch));
@@ -242,7 +244,6 @@ static int act(void *context, enum session_action action, enum session_event eve
 	case ACTION_YIELD:
 		return act_shut(d, "the peer goes on alone");
 	case ACTION_GONE:
-		d->linger_ns = daemon_now() + LINGER_NS;
 		return act_shut(d, "the guest is gone");
 	case ACTION_SPLIT:
 		if (!d->split)
@@ -396,13 +397,12 @@ void daemon_timers(struct daemon *d)
 		ask_checkpoint(d, now);
 	if (due(&d->take_ns, now))
 		daemon_event(d, EVENT_TAKE_TIMEOUT);
-	if (d->linger_ns != NO_TIMER && (now >= d->linger_ns || peer_goes_on(d)))
-		daemon_end(d, 1);
 }
 
 __u64 daemon_next(const struct daemon *d)
 {
-	const __u64 timers[] = {d->tick_ns, d->heartbeat_ns, d->ask_ns, d->take_ns};
+	const __u64 timers[] = {d->tick_ns, d->heartbeat_ns, d->ask_ns, d->take_ns,
+				tasks_next(&d->tasks)};
 	__u64 next = timers[0];
 
 	for (size_t i = 1; i < sizeof(timers) / sizeof(*timers); i++)
@@ -422,7 +422,6 @@ void daemon_init(struct daemon *d)
 	d->heartbeat_ns = 0;
 	d->ask_ns = 0;
 	d->take_ns = NO_TIMER;
-	d->linger_ns = NO_TIMER;
 	d->peer.probe_fd = -1;
 }
 

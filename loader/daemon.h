@@ -18,6 +18,7 @@
 #include "peer.h"
 #include "qmp.h"
 #include "session.h"
+#include "task.h"
 #include "watchdog.h"
 
 #define MS_NS 1000000ULL
@@ -32,7 +33,6 @@ struct daemon_options {
 	const char *name;
 	const char *config;      /* path of the file */
 	const char *on_failover; /* file of QMP commands, or NULL */
-	__u32 wait_qmp_s;        /* for the socket to be there */
 	int peer_lost;           /* enum lost_policy */
 };
 
@@ -53,10 +53,14 @@ struct daemon {
 	struct session session;
 	struct qmp *qmp;
 	struct peer peer;
-	struct channel *channel;
 	struct watchdog watchdog;
 	struct server *server;
 	struct ring_buffer *ring;
+	struct channel *channel;
+	struct tasks tasks;
+	struct loop_timer connect; /* when QEMU's socket is tried again */
+	int connect_error;         /* of the last try, so that it is said once */
+	char connect_problem[256]; /* likewise of QMP itself */
 
 	struct stage stage; /* the one that is being handled */
 	__u8 guest_mac[6];  /* as QEMU says, 0 if it has several NICs */
@@ -77,7 +81,6 @@ struct daemon {
 	__u64 heartbeat_ns;
 	__u64 ask_ns;
 	__u64 take_ns;
-	__u64 linger_ns; /* when to end after the guest is gone */
 };
 
 __u64 daemon_now(void);
@@ -94,6 +97,8 @@ int daemon_ring_event(void *d, void *data, size_t size);
 void daemon_event(struct daemon *d, enum session_event event);
 void daemon_end(struct daemon *d, int status);
 json_t *daemon_status(struct daemon *d);
+/* The data path takes the other role; outside COLO. 0 or -errno. */
+int daemon_switch_role(struct daemon *d, enum colo_role role);
 /* Operator's commands: NULL, or what is wrong. */
 const char *daemon_checkpoint(struct daemon *d);
 const char *daemon_failover(struct daemon *d);
@@ -103,8 +108,12 @@ void daemon_set_proxy(struct daemon *d);
 void daemon_reload(struct daemon *d);
 
 /* hooks.c */
-int hooks_connect(struct daemon *d);
+/* QEMU's socket is taken when it is there, and again when another QEMU comes. */
+void hooks_connect(struct daemon *d);
+void hooks_close(struct daemon *d);
 void hooks_ack(struct daemon *d, const char *error); /* NULL: done */
+/* The same for a stage that is answered later. */
+void hooks_ack_stage(struct daemon *d, const struct stage *stage, const char *error);
 void hooks_ask(struct daemon *d, __u64 epoch, const char *reason);
 void hooks_fail_over(struct daemon *d);
 void hooks_configure(struct daemon *d); /* QEMU's time-out for our answers */

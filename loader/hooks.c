@@ -14,6 +14,10 @@
 #include "daemon.h"
 #include "log.h"
 #include "names.h"
+#include "pair.h"
+
+#define CONNECT_NS       (100 * MS_NS)
+#define CONNECT_AGAIN_NS (1000 * MS_NS) /* after QMP itself has failed */
 
 static const struct {
 	const char *name;
@@ -54,6 +58,7 @@ static void on_event(void *context, const char *name, json_t *data)
 	json_int_t epoch = 0;
 	int ack = 1;
 
+	tasks_news(&d->tasks);
 	if (!strcmp(name, "COLO_PROXY_STAGE")) {
 		if (json_unpack(data, "{s:s, s:I, s?b}", "stage", &text, "epoch", &epoch, "ack",
 				&ack))
@@ -100,14 +105,19 @@ static void answer_ack(void *context, json_t *value, const char *error)
 		log_error("QEMU: x-colo-proxy-ack: %s (the answer came too late?)", error);
 }
 
-void hooks_ack(struct daemon *d, const char *error)
+void hooks_ack_stage(struct daemon *d, const struct stage *stage, const char *error)
 {
-	if (!d->stage.ack)
+	if (!stage->ack || !d->qmp)
 		return;
 	qmp_execute(d->qmp, true, "x-colo-proxy-ack",
-		    json_pack("{s:s, s:I, s:s*}", "stage", d->stage.name, "epoch",
-			      (json_int_t)d->stage.epoch, "error", error),
+		    json_pack("{s:s, s:I, s:s*}", "stage", stage->name, "epoch",
+			      (json_int_t)stage->epoch, "error", error),
 		    answer_ack, d);
+}
+
+void hooks_ack(struct daemon *d, const char *error)
+{
+	hooks_ack_stage(d, &d->stage, error);
 	d->stage.ack = false;
 }
 
@@ -204,6 +214,10 @@ static void answer_lost(void *context, json_t *value, const char *error)
  */
 void hooks_fail_over(struct daemon *d)
 {
+	if (!d->options.on_failover) {
+		pair_fail_over(d);
+		return;
+	}
 	run_command(d, true, "yank",
 		    json_pack("{s:[{s:s}]}", "instances", "type", "migration"));
 	if (d->options.on_failover)
@@ -215,10 +229,18 @@ void hooks_fail_over(struct daemon *d)
 
 /* -------------------------------------------------------------- connect --- */
 
+static void connect_later(struct daemon *d, __u64 after_ns);
+
+/* Another QEMU may come: what is wrong is said once, and tried on. */
 static void give_up(struct daemon *d, const char *what, const char *why)
 {
-	log_error("%s: %s: %s", config_self(d->config)->qmp, what, why);
-	daemon_end(d, 1);
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s: %s", what, why);
+	if (strcmp(text, d->connect_problem))
+		log_error("%s: %s", config_self(d->config)->qmp, text);
+	snprintf(d->connect_problem, sizeof(d->connect_problem), "%s", text);
+	connect_later(d, CONNECT_AGAIN_NS);
 }
 
 /*
@@ -234,7 +256,6 @@ static void adopt_qemu(struct daemon *d, const char *mode, __u64 epoch)
 	snprintf(d->stage.name, sizeof(d->stage.name), "%s", epoch ? "failover" : "none");
 	d->stage.ack = false;
 	daemon_event(d, epoch ? EVENT_FAILOVER : EVENT_QEMU_GONE);
-	d->linger_ns = NO_TIMER;
 }
 
 static void answer_query(void *context, json_t *value, const char *error)
@@ -250,10 +271,11 @@ static void answer_query(void *context, json_t *value, const char *error)
 	json_unpack(value, "{s?s, s?I, s?{s:s, s:I}}", "mode", &mode, "epoch", &epoch,
 		    "pending", "stage", &stage, "epoch", &stage_epoch);
 	d->hooks = true;
+	d->qemu_gone = false;
+	d->connect_problem[0] = 0;
 	log_info("%s: %s, mode %s, epoch %llu; QEMU: mode %s%s%s", d->options.name,
 		 session_state_names[d->session.state], name_mode(d->dp.session->mode),
 		 d->dp.session->epoch, mode, stage ? ", waits at " : "", stage ? stage : "");
-	notify_manager("READY=1");
 	if (stage)
 		handle_stage(d, stage, stage_epoch, true);
 	else
@@ -359,28 +381,54 @@ static void on_closed(void *context, int error, const char *text)
 	d->qemu_gone = true;
 	log_error("%s: %s", config_self(d->config)->qmp, text);
 	daemon_event(d, EVENT_QEMU_GONE);
-	if (d->linger_ns == NO_TIMER)
-		daemon_end(d, 1);
+	connect_later(d, CONNECT_NS);
 }
 
-int hooks_connect(struct daemon *d)
+static const struct qmp_handler handler = {
+	.ready = on_ready,
+	.event = on_event,
+	.closed = on_closed,
+};
+
+/* QEMU may come and go: whenever its socket is there, it is taken. */
+static void on_connect_timer(void *context)
 {
-	static const struct qmp_handler handler = {
-		.ready = on_ready,
-		.event = on_event,
-		.closed = on_closed,
-	};
-	__u64 until = daemon_now() + d->options.wait_qmp_s * 1000 * MS_NS;
+	struct daemon *d = context;
 	const char *path = config_self(d->config)->qmp;
 	int fd;
 
-	while ((fd = qmp_connect(path)) < 0 && daemon_now() < until)
-		usleep(50000);
-	if (fd < 0) {
-		log_error("qmp %s: %s: is QEMU there, with `-qmp unix:%s,server=on,wait=off`?",
-			  path, strerror(-fd), path);
-		return fd;
+	qmp_free(d->qmp);
+	d->qmp = NULL;
+	d->hooks = false;
+	fd = qmp_connect(path);
+	if (fd >= 0)
+		d->qmp = qmp_new(fd, &handler, d);
+	if (!d->qmp || qmp_watch(d->qmp, d->loop)) {
+		if (fd < 0 && fd != d->connect_error)
+			log_info("%s: %s: waiting for QEMU, with `-qmp unix:%s,server=on,wait=off`",
+				 path, strerror(-fd), path);
+		d->connect_error = fd;
+		connect_later(d, CONNECT_NS);
+		return;
 	}
-	d->qmp = qmp_new(fd, &handler, d);
-	return d->qmp ? qmp_watch(d->qmp, d->loop) : -ENOMEM;
+	d->connect_error = 0;
+}
+
+static void connect_later(struct daemon *d, __u64 after_ns)
+{
+	d->connect.fire = on_connect_timer;
+	d->connect.context = d;
+	loop_timer_set(d->loop, &d->connect, daemon_now() + after_ns);
+}
+
+void hooks_connect(struct daemon *d)
+{
+	on_connect_timer(d);
+}
+
+void hooks_close(struct daemon *d)
+{
+	loop_timer_stop(d->loop, &d->connect);
+	qmp_free(d->qmp);
+	d->qmp = NULL;
 }

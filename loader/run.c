@@ -18,6 +18,7 @@
 #include "daemon.h"
 #include "log.h"
 #include "options.h"
+#include "pair.h"
 
 static int signals = -1;
 
@@ -67,21 +68,44 @@ static int open_signals(void)
 	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
+/* The events of the maps that are open: anew after a switch of the role. */
+static int ring_open(struct daemon *d)
+{
+	d->ring = ring_buffer__new(d->dp.map_fd[MAP_EVENTS], daemon_ring_event, d, NULL);
+	return d->ring ? loop_add(d->loop, ring_buffer__epoll_fd(d->ring), EPOLLIN, on_ring, d) :
+			 -errno;
+}
+
+int daemon_switch_role(struct daemon *d, enum colo_role role)
+{
+	int err, ring;
+
+	loop_remove(d->loop, ring_buffer__epoll_fd(d->ring));
+	ring_buffer__free(d->ring);
+	err = datapath_switch_role(&d->dp, role);
+	if (!err)
+		d->session.role = role;
+	ring = ring_open(d);
+	if (ring) {
+		log_error("%s: the events of the data path cannot be read any more: %s",
+			  d->options.name, strerror(-ring));
+		daemon_end(d, EXIT_FAILED);
+	}
+	return err;
+}
+
 static int inputs_open(struct daemon *d)
 {
 	int err;
 
 	signals = open_signals();
-	d->ring = ring_buffer__new(d->dp.map_fd[MAP_EVENTS], daemon_ring_event, d, NULL);
-	if (signals < 0 || !d->ring) {
-		err = errno ? -errno : -ENOMEM;
+	err = signals < 0 ? -errno : ring_open(d);
+	if (err) {
 		log_error("%s: the event loop cannot be set up: %s", d->options.name,
 			  strerror(-err));
 		return err;
 	}
 	err = loop_add(d->loop, signals, EPOLLIN, on_signal, d);
-	if (!err)
-		err = loop_add(d->loop, ring_buffer__epoll_fd(d->ring), EPOLLIN, on_ring, d);
 	for (__u32 i = 0; !err && i < d->peer.paths; i++)
 		err = loop_add(d->loop, d->peer.path[i].fd, EPOLLIN, on_peer, d);
 	return err;
@@ -97,6 +121,7 @@ static void run_loop(struct daemon *d)
 {
 	while (!d->ending) {
 		daemon_timers(d);
+		tasks_run(&d->tasks, daemon_now());
 		if (d->ending || loop_once(d->loop, daemon_next(d)))
 			break;
 	}
@@ -164,7 +189,7 @@ static int open_channel(struct daemon *d)
 	};
 
 	d->channel = channel_open(&options);
-	return d->channel ? 0 : -EIO;
+	return d->channel ? channel_methods(d->channel, pair_methods) : -EIO;
 }
 
 static int open_parts(struct daemon *d)
@@ -203,15 +228,16 @@ static int run_daemon(struct daemon *d)
 		err = inputs_open(d);
 	if (!err)
 		err = server_open(d);
-	if (!err)
-		err = hooks_connect(d);
 	if (!err) {
+		hooks_connect(d);
 		take_precedence();
+		notify_manager("READY=1");
 		run_loop(d);
 	}
 	watchdog_stop(d);
+	tasks_end(&d->tasks);
 	server_close(d);
-	qmp_free(d->qmp);
+	hooks_close(d);
 	inputs_close(d);
 	channel_close(d->channel);
 	peer_close(&d->peer);
@@ -253,9 +279,6 @@ int cmd_run(int argc, char **argv)
 		{OPTION_CHOICE, .name = "peer-lost", .argument = "POLICY",
 		 .value = &o.peer_lost, .choices = policies,
 		 .help = "when the peer is lost (failover); see colo-bpf(8) on split brain"},
-		{OPTION_NUMBER, .name = "wait-qmp-s", .argument = "SECONDS",
-		 .value = &o.wait_qmp_s, .min = 0, .max = 3600,
-		 .help = "wait for the QMP socket to be there (0)"},
 		{OPTION_TEXT, .name = "on-failover-qmp", .argument = "FILE",
 		 .value = &o.on_failover,
 		 .help = "QMP commands, a JSON object a line, before a failover (secondary: nbd-server-stop)"},
