@@ -378,6 +378,7 @@ static void on_closed(void *context, int error, const char *text)
 		give_up(d, "QMP failed", text);
 		return;
 	}
+	watchdog_stop(d);
 	d->qemu_gone = true;
 	log_error("%s: %s", config_self(d->config)->qmp, text);
 	daemon_event(d, EVENT_QEMU_GONE);
@@ -397,6 +398,7 @@ static void on_connect_timer(void *context)
 	const char *path = config_self(d->config)->qmp;
 	int fd;
 
+	watchdog_stop(d);
 	qmp_free(d->qmp);
 	d->qmp = NULL;
 	d->hooks = false;
