@@ -345,6 +345,7 @@ bool flow_equal(const struct flow *a, const struct flow *b);
 /* sent.c: what the guests and clients of this case have sent, by flow */
 void sent_clear(void);
 void sent_note(enum verb verb, const struct spec *spec, const struct frame *frame);
+void sent_commit(void);
 /* 0: no byte of P there; 1: P sent `byte` there; -1: P sent another one */
 int sent_check(const struct flow *flow, uint32_t seq, uint8_t byte);
 bool sent_ever(const struct flow *flow, uint32_t seq);

@@ -104,6 +104,7 @@ static void execute(struct run *run, const struct statement *st)
 		break;
 	case VERB_COMMIT:
 		act(run, st, run->proxy->commit(run, st->number));
+		sent_commit();
 		break;
 	case VERB_DROP:
 		run->drop += st->number;
