@@ -364,6 +364,7 @@ void sent_clear(void);
 void sent_note(enum verb verb, const struct spec *spec, const struct frame *frame);
 /* What the primary's guest sends leaves in other numbers. */
 void sent_translated(const struct statement *st);
+void sent_commit(void);
 /* 0: no byte of P there; 1: P sent `byte` there; -1: P sent another one */
 int sent_check(const struct flow *flow, uint32_t seq, uint8_t byte);
 bool sent_ever(const struct flow *flow, uint32_t seq);
