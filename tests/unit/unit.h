@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#define UNIT_GROUPS(X) X(link) X(peer) X(session) X(options) X(qmp) X(status)
+#define UNIT_GROUPS(X) X(link) X(peer) X(session) X(options) X(qmp) X(status) X(translations)
 
 struct unit_result {
 	unsigned int tests;
