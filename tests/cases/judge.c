@@ -16,7 +16,13 @@ void judge_fail(struct judge *judge, const char *format, ...)
 {
 	va_list args;
 
-	if (judge->failures++ > FAILURES_MAX)
+	if (!judge->failures++) {
+		va_start(args, format);
+		if (vasprintf(&judge->first, format, args) < 0)
+			judge->first = NULL;
+		va_end(args);
+	}
+	if (judge->quiet || judge->failures > FAILURES_MAX + 1)
 		return;
 	if (judge->failures > FAILURES_MAX) {
 		printf("#   FAILED: more are not printed\n");
@@ -168,7 +174,7 @@ static bool take_whole(struct judge *judge, struct model_flow *flow, const struc
 
 		if (!item->left || item->seen != item->packet->seq ||
 		    !is_whole(item->packet, out)) {
-			behind[item->lane] |= item->left && !item->optional;
+			behind[item->lane] |= item->left;
 			continue;
 		}
 		/* The rest of an earlier one may look like this one. */

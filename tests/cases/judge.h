@@ -10,6 +10,8 @@ struct judge {
 	unsigned int failures;
 	unsigned int whole, cut; /* frames that left: P's very frame, another cut */
 	unsigned int unjudged;   /* ... of flows of which the rules say nothing */
+	bool quiet;              /* failures are not printed */
+	char *first;             /* the first one; free it */
 };
 
 #define FAILURES_MAX 20 /* lines of a run */

@@ -19,6 +19,7 @@
 /* What rules 9 and 10 make of a frame. */
 enum packet_class {
 	PACKET_PASS,         /* ARP and its like: P leaves, S is dropped */
+	PACKET_DROP,         /* neither leaves: the operator's policy */
 	PACKET_STREAM,       /* TCP */
 	PACKET_DATAGRAM,     /* all else that is compared */
 	PACKET_TCP_FRAGMENT, /* held to the commit */
@@ -74,6 +75,8 @@ void capture_free(struct capture *capture);
 
 /* dissect.c */
 void packet_dissect(struct packet *packet);
+/* The operator's rules on what was dissected, which may set another class; or NULL. */
+extern void (*packet_rules)(struct packet *packet);
 /* It is to go in: can it, and how? After packet_dissect(). */
 void packet_prepare(struct packet *packet);
 void packet_free(struct packet *packet);
@@ -87,6 +90,8 @@ bool packet_csum_good(const struct packet *packet);
 bool packet_ip_csum_good(const struct packet *packet);
 /* MSS, window scale, ...: a SYN with keys that differ between the guests (rule 14). */
 bool packet_keyed(const struct packet *packet);
+/* Two SYNs do not agree in what rule 7 names of their options. */
+bool packet_options_differ(const struct packet *a, const struct packet *b);
 void packet_print_flow(char *to, size_t size, const struct packet *packet);
 
 static inline int seq_diff(uint32_t a, uint32_t b)
