@@ -32,7 +32,8 @@
 #include "settings.h"
 #include "translations.h"
 
-#define PORT_ROOM 8    /* for two tags of a guest */
+/* for two tags of a guest; IPv6 and options at a gso_size of FRAME_GSO */
+#define PORT_ROOM 64
 #define LINK_ROOM 100  /* for the link's tag and two of the guest's */
 #define INPUTS    1024 /* client frames that are remembered */
 #define SAY_NS    (5 * NSEC_PER_MSEC)

@@ -356,6 +356,37 @@ int packet_unit(const struct packet *p, uint32_t at)
 	return offset < p->data_len ? p->bytes[p->data + offset] : UNIT_FIN;
 }
 
+unsigned int packet_fragment_offset(const struct packet *p)
+{
+	return p->key.ethertype == 0x86dd ? p->place & 0xfff8 : (p->place & 0x1fff) * 8;
+}
+
+bool packet_is_last_fragment(const struct packet *p)
+{
+	return !(p->place & (p->key.ethertype == 0x86dd ? 1 : 0x2000));
+}
+
+bool packet_span(const struct packet *first, const struct packet *last, struct packet_key *key,
+		 uint32_t *from, uint32_t *to)
+{
+	const uint8_t *l4 = first->bytes + first->l4;
+	unsigned int header, len;
+
+	if (first->end - first->l4 < 20)
+		return false;
+	header = (l4[12] >> 4) * 4;
+	len = packet_fragment_offset(last) + last->end - last->l4;
+	if (len < header)
+		return false;
+	*key = first->key;
+	key->fragment = 0;
+	key->sport = load16(l4);
+	key->dport = load16(l4 + 2);
+	*from = load32(l4 + 4);
+	*to = *from + len - header + !!(l4[13] & TCP_SYN) + !!(l4[13] & TCP_FIN);
+	return true;
+}
+
 unsigned int packet_csum(const struct packet *p, unsigned int *len)
 {
 	unsigned int at = 0;

@@ -107,26 +107,36 @@ static bool header_fits(const struct packet *p, const struct packet *out)
 	       bytes_equal(p, out, p->l3 + 12, p->l4) && packet_ip_csum_good(out);
 }
 
-/* The frame of P that goes on at `at` with out's units; how far, in *to. */
+/*
+ * The frame of P that goes on at `at` with out's units; how far, in *to. Of two
+ * the one whose header it has.
+ */
 static struct item *goes_on(struct model_flow *flow, const struct packet *out, uint32_t at,
 			    uint32_t *to)
 {
+	struct item *found = NULL;
+
 	for (unsigned int i = 0; i < flow->open.count; i++) {
 		struct item *item = flow->open.list[i];
-		uint32_t end = item->allowed;
+		uint32_t end = item->allowed, reached;
 
 		if (item->seen != at || seq_diff(at, end) >= 0)
 			continue;
 		if (seq_diff(out->next, end) < 0)
 			end = out->next;
-		for (*to = at; *to != end; (*to)++) {
-			if (packet_unit(item->packet, *to) != packet_unit(out, *to))
+		for (reached = at; reached != end; reached++) {
+			if (packet_unit(item->packet, reached) != packet_unit(out, reached))
 				break;
 		}
-		if (*to == end)
-			return item;
+		if (reached != end ||
+		    (found && !(end == out->next && header_fits(item->packet, out))))
+			continue;
+		found = item;
+		*to = end;
+		if (header_fits(item->packet, out))
+			break;
 	}
-	return NULL;
+	return found;
 }
 
 static void close_item(struct model_flow *flow, struct item *item)

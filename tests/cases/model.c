@@ -111,7 +111,7 @@ bool model_keeps(struct model *model, struct item *item)
 {
 	bool full = flow_holds(item->flow) >= model->queue_max;
 
-	if (full && !item->unkept)
+	if (full && !item->unkept && !item->flow->unjudged)
 		model->wrong = "a frame of P is held beyond queue_max";
 	if (item->unkept)
 		model_request(model, full ? COLO_REASON_QUEUE_FULL : COLO_REASON_POOL_FULL);
@@ -131,15 +131,16 @@ void model_unjudged(struct model *model, struct model_flow *flow, const char *wh
 void model_let_go(struct model *model, struct item *item, enum lane lane)
 {
 	struct model_flow *flow = item->flow;
-	bool known = false;
 
 	item->left = true;
 	item->lane = lane;
 	item->allowed = item->packet->next;
-	for (unsigned int i = 0; i < flow->open.count; i++)
-		known |= flow->open.list[i] == item;
-	if (!known)
-		items_add(&flow->open, item);
+	/* What may have left in part has its turn now. */
+	for (unsigned int i = 0; i < flow->open.count; i++) {
+		if (flow->open.list[i] == item)
+			items_remove(&flow->open, i);
+	}
+	items_add(&flow->open, item);
 	if (!flow->unjudged)
 		items_add(&model->due, item);
 }
@@ -294,52 +295,31 @@ static void datagrams_age(struct model *model, struct model_flow *flow)
 
 /* ---- all ---------------------------------------------------------------- */
 
-static bool is_last(const struct packet *p)
-{
-	return !(p->place & (p->key.ethertype == 0x86dd ? 1 : 0x2000));
-}
-
-static unsigned int fragment_offset(const struct packet *p)
-{
-	return p->key.ethertype == 0x86dd ? p->place & 0xfff8 : (p->place & 0x1fff) * 8;
-}
-
 /* What a fragmented packet, of which both ends are there, brings its stream. */
 static void fragment_of_stream(struct model *model, const struct model_flow *flow, uint32_t id)
 {
 	const struct packet *first = NULL, *last = NULL;
-	struct packet_key key = flow->key;
-	unsigned int header, len;
 	struct model_flow *stream;
-	const uint8_t *l4;
-	uint32_t seq;
+	struct packet_key key;
+	uint32_t from, to;
 
 	for (unsigned int i = 0; i < flow->old.count; i++) {
 		const struct packet *p = flow->old.list[i]->packet;
 
-		if (p->id == id && !fragment_offset(p))
+		if (p->id == id && !packet_fragment_offset(p))
 			first = p;
-		if (p->id == id && is_last(p))
+		if (p->id == id && packet_is_last_fragment(p))
 			last = p;
 	}
-	if (!first || !last || first->end - first->l4 < 20)
+	if (!first || !last || !packet_span(first, last, &key, &from, &to))
 		return;
-	l4 = first->bytes + first->l4;
-	header = (l4[12] >> 4) * 4;
-	len = fragment_offset(last) + last->end - last->l4;
-	if (len < header)
-		return;
-	key.fragment = 0;
-	key.sport = l4[0] << 8 | l4[1];
-	key.dport = l4[2] << 8 | l4[3];
 	stream = model_flow(model, &key, true);
 	if (!stream->tracked && model->tracked >= model->flows_max)
 		return;
 	model->tracked += !stream->tracked;
 	stream->tracked = true;
-	seq = (uint32_t)l4[4] << 24 | l4[5] << 16 | l4[6] << 8 | l4[7];
-	stream_sent(stream, seq,
-		    seq + len - header + !!(l4[13] & TCP_SYN) + !!(l4[13] & TCP_FIN));
+	stream->seen = model->now;
+	stream_sent(stream, from, to);
 }
 
 static void hold_to_commit(struct model *model, struct item *item, int reason)
@@ -523,6 +503,30 @@ void model_failover(struct model *model)
 		flow->early.count = 0;
 	}
 	model->wire = true;
+}
+
+void model_forget(struct model *model, struct model_flow *flow)
+{
+	struct model_flow blank = {
+		.key = flow->key,
+		.all = flow->all,
+		.open = flow->open,
+		.held = flow->held,
+		.acks = flow->acks,
+		.old = flow->old,
+		.waiting = flow->waiting,
+		.early = flow->early,
+		.bindings = flow->bindings,
+		.binding_room = flow->binding_room,
+		.unjudged = flow->unjudged,
+		.unjudged_why = flow->unjudged_why,
+		.chain = flow->chain,
+		.next_flow = flow->next_flow,
+	};
+
+	*flow = blank;
+	flow->waiting.count = 0;
+	model->tracked--;
 }
 
 static bool is_stream(const struct model_flow *flow)

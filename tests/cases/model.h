@@ -108,6 +108,8 @@ void model_commit(struct model *model);
 /* ... and what it let go was looked at. */
 void model_committed(struct model *model);
 void model_failover(struct model *model);
+/* The flow's place in the table was given back. */
+void model_forget(struct model *model, struct model_flow *flow);
 /* The clock goes on, the daemon looks. */
 void model_pass(struct model *model, uint64_t ms);
 struct model_flow *model_flow(struct model *model, const struct packet_key *key, bool make);

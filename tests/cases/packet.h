@@ -46,7 +46,8 @@ struct packet {
 	uint8_t *bytes;
 	enum packet_class class;
 	char *why;  /* PACKET_MALFORMED, PACKET_UNFIT: the rule and the reason */
-	bool alone; /* S's copy cannot cross the link */
+	bool alone;   /* S's copy cannot cross the link */
+	bool through; /* PACKET_PASS: by a passthrough rule */
 	struct packet_key key;
 	unsigned int tags;
 	unsigned int l3, l4; /* offsets, 0: none */
@@ -84,6 +85,15 @@ void packet_free(struct packet *packet);
 enum { UNIT_SYN = 256, UNIT_FIN, UNIT_NONE };
 int packet_unit(const struct packet *packet, uint32_t at);
 bool packet_has_units(const struct packet *packet);
+/*
+ * First and last fragment of a TCP packet: its flow, and the units that it has.
+ * False: it is none.
+ */
+bool packet_span(const struct packet *first, const struct packet *last, struct packet_key *key,
+		 uint32_t *from, uint32_t *to);
+/* Where in its packet's L4 a fragment is. */
+unsigned int packet_fragment_offset(const struct packet *packet);
+bool packet_is_last_fragment(const struct packet *packet);
 /* The L4 checksum field: its offset, 0 if there is none; *len its size. */
 unsigned int packet_csum(const struct packet *packet, unsigned int *len);
 bool packet_csum_good(const struct packet *packet);

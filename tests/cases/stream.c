@@ -356,25 +356,53 @@ static void note_left(struct model_flow *flow, uint32_t from, uint32_t to)
 		flow->left = to;
 }
 
+static bool is_through(const struct item *item)
+{
+	return item->packet->flags & TCP_RST ? item->partner :
+					       item->matched == item->packet->next;
+}
+
+/* A retransmission of what has left meanwhile: only its ack waits. */
+static bool repeats(const struct model_flow *flow, const struct item *item)
+{
+	const struct packet *p = item->packet;
+
+	return is_through(item) && !(p->flags & TCP_RST) && flow->has_left &&
+	       seq_diff(p->next, flow->left) <= 0 && seq_diff(p->seq, flow->left_from) >= 0;
+}
+
+/*
+ * Which of the held frames goes next, if it can. In what order two of the same
+ * place leave is open: the next one goes if only its ack is old enough.
+ */
+static bool find_next(struct model_flow *flow, unsigned int *at)
+{
+	*at = 0;
+	while (*at < flow->held.count) {
+		struct item *item = flow->held.list[*at];
+
+		if (ack_known(flow, item->packet))
+			return true;
+		if (!repeats(flow, item))
+			break;
+		items_add(&flow->acks, item);
+		items_remove(&flow->held, *at);
+	}
+	return ++*at < flow->held.count &&
+	       flow->held.list[*at]->packet->seq == flow->held.list[0]->packet->seq &&
+	       ack_known(flow, flow->held.list[*at]->packet);
+}
+
 /* Rule 3: the head of the stream leaves, as far as it is vouched for and acked. */
 static void release(struct model *model, struct model_flow *flow)
 {
-	for (unsigned int i = 0; i < flow->held.count;) {
-		struct item *item = flow->held.list[i];
-		const struct packet *p = item->packet;
-		bool through = p->flags & TCP_RST ? item->partner : item->matched == p->next;
+	unsigned int at;
 
-		if (!ack_known(flow, p)) {
-			/* A retransmission of what has left meanwhile: only its ack waits. */
-			if (!through || p->flags & TCP_RST || !flow->has_left ||
-			    seq_diff(p->next, flow->left) > 0 ||
-			    seq_diff(p->seq, flow->left_from) < 0)
-				break;
-			items_add(&flow->acks, item);
-			items_remove(&flow->held, i);
-			continue;
-		}
-		if (!through) {
+	while (find_next(flow, &at)) {
+		struct item *item = flow->held.list[at];
+		const struct packet *p = item->packet;
+
+		if (!is_through(item)) {
 			/* Its vouched head may leave at once, or with its tail. */
 			if (item->matched != item->allowed && !(p->flags & TCP_SYN)) {
 				if (item->allowed == p->seq)
@@ -385,7 +413,7 @@ static void release(struct model *model, struct model_flow *flow)
 			}
 			break;
 		}
-		items_remove(&flow->held, i);
+		items_remove(&flow->held, at);
 		note_left(flow, p->seq, p->next);
 		model_let_go(model, item, LANE_DATA);
 	}
@@ -422,7 +450,9 @@ void stream_p(struct model *model, struct model_flow *flow, struct item *item)
 			model_request(model, COLO_REASON_UNTRANSLATABLE);
 		check_own(model, flow, &flow->held, p);
 		insert(&flow->held, item);
-		compare(model, flow);
+		/* What S shows of a life to come says nothing of this one. */
+		if (!flow->has_s_isn)
+			compare(model, flow);
 	} else {
 		items_add(&flow->acks, item);
 	}
@@ -432,7 +462,10 @@ void stream_p(struct model *model, struct model_flow *flow, struct item *item)
 static void note_s_syn(struct model_flow *flow, uint32_t isn)
 {
 	if (flow->has_isn && flow->isn == isn) {
-		flow->s_old = false;
+		/* What it has shown of another life in between is of no use. */
+		if (flow->has_s_isn)
+			flow->waiting.count = 0;
+		flow->has_s_isn = flow->has_next_ack = flow->s_old = false;
 		return;
 	}
 	if (flow->has_s_isn && flow->s_isn == isn)
