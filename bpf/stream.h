@@ -457,7 +457,8 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 		return;
 	if (!stream_is_fresh(f) || f->flags & COLO_F_S_ISN)
 		drop_waiting(&f->s_wait, END_DISCARDED);
-	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_BOTH_RST);
+	/* what it says from here on is of no life before */
+	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_S_OLD | COLO_F_BOTH_RST);
 	f->flags |= COLO_F_S_ISN;
 	f->s_isn = isn;
 }

@@ -67,7 +67,7 @@ static bool bytes_equal(const struct packet *a, const struct packet *b, unsigned
 }
 
 /* All of it but the checksums; padding is nothing. */
-static bool is_whole(const struct packet *p, const struct packet *out)
+bool judge_is_whole(const struct packet *p, const struct packet *out)
 {
 	unsigned int size, at = packet_csum(p, &size), from = 0;
 
@@ -89,7 +89,7 @@ static bool is_whole(const struct packet *p, const struct packet *out)
 /* ---- another cut -------------------------------------------------------- */
 
 /* Rule 4: ack, window, options, addresses are P's. */
-static bool header_fits(const struct packet *p, const struct packet *out)
+bool judge_header_fits(const struct packet *p, const struct packet *out)
 {
 	const uint8_t *a = p->bytes + p->l4, *b = out->bytes + out->l4;
 	bool v6 = p->key.ethertype == 0x86dd;
@@ -129,11 +129,11 @@ static struct item *goes_on(struct model_flow *flow, const struct packet *out, u
 				break;
 		}
 		if (reached != end ||
-		    (found && !(end == out->next && header_fits(item->packet, out))))
+		    (found && !(end == out->next && judge_header_fits(item->packet, out))))
 			continue;
 		found = item;
 		*to = end;
-		if (header_fits(item->packet, out))
+		if (judge_header_fits(item->packet, out))
 			break;
 	}
 	return found;
@@ -167,7 +167,7 @@ static bool take_cut(struct judge *judge, struct model_flow *flow, const struct 
 		if (item->left && item->seen == last->next)
 			close_item(flow, item);
 	}
-	if (!header_fits(last, out))
+	if (!judge_header_fits(last, out))
 		judge_fail(judge,
 			   "rule 4: units %u to %u left with a header that is not frame %u's",
 			   out->seq, out->next, last->number);
@@ -183,7 +183,7 @@ static bool take_whole(struct judge *judge, struct model_flow *flow, const struc
 		struct item *item = flow->open.list[i];
 
 		if (!item->left || item->seen != item->packet->seq ||
-		    !is_whole(item->packet, out)) {
+		    !judge_is_whole(item->packet, out)) {
 			behind[item->lane] |= item->left;
 			continue;
 		}
@@ -227,7 +227,7 @@ static bool take_unjudged(struct judge *judge, struct model_flow *flow,
 	for (unsigned int i = 0; i < flow->all.count; i++) {
 		struct item *item = flow->all.list[i];
 
-		if (!item->gone && is_whole(item->packet, out)) {
+		if (!item->gone && judge_is_whole(item->packet, out)) {
 			item->gone = true;
 			return true;
 		}
@@ -253,7 +253,7 @@ static void accuse(struct judge *judge, const struct model_flow *flow, const str
 	for (unsigned int i = 0; flow && i < flow->all.count; i++) {
 		const struct item *item = flow->all.list[i];
 
-		if (!item->gone && (is_whole(item->packet, out) ||
+		if (!item->gone && (judge_is_whole(item->packet, out) ||
 				    (out->class == PACKET_STREAM && packet_has_units(out) &&
 				     packet_unit(item->packet, out->seq) != UNIT_NONE))) {
 			of = item;

@@ -100,6 +100,9 @@ void model_request(struct model *model, int reason)
 {
 	if (model->request == COLO_REASON_NONE)
 		model->request = reason;
+	/* In what order the daemon looks at flows is open. */
+	if (model->passing)
+		model->or_request |= 1U << reason;
 }
 
 static unsigned int flow_holds(const struct model_flow *flow)
@@ -567,6 +570,7 @@ bool model_waits(struct model *model, uint64_t by)
 
 void model_pass(struct model *model, uint64_t ms)
 {
+	model->passing = model->request == COLO_REASON_NONE;
 	model->now += ms;
 	for (struct model_flow *flow = model->flows; flow && !model->wire;
 	     flow = flow->next_flow) {
@@ -576,6 +580,7 @@ void model_pass(struct model *model, uint64_t ms)
 	if (!model->wire && model->timeout && model->now >= model->timeout &&
 	    model_waits(model, model->now - model->timeout))
 		model_request(model, COLO_REASON_TIMEOUT);
+	model->passing = false;
 }
 
 bool model_disputed(struct model *model)

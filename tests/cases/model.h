@@ -86,6 +86,7 @@ struct model {
 	int request;                         /* enum colo_reason, the first of the epoch */
 	uint32_t or_request;                 /* bits of other reasons that came with it */
 	bool unjudged;                       /* some flow was, in this epoch */
+	bool passing; /* time is, and no request stands from before */
 	bool wire;                           /* after a failover */
 	unsigned int tracked;                /* flows */
 	uint64_t passed, dropped, malformed; /* for the counters */

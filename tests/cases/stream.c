@@ -472,7 +472,7 @@ static void note_s_syn(struct model_flow *flow, uint32_t isn)
 		return;
 	if (!is_fresh(flow) || flow->has_s_isn)
 		flow->waiting.count = 0;
-	flow->has_next_ack = false;
+	flow->has_next_ack = flow->s_old = false;
 	flow->has_s_isn = true;
 	flow->s_isn = isn;
 }

@@ -357,6 +357,10 @@ static struct knobs draw_knobs(enum domain domain)
 		k.commits = 2;
 		k.differs = 30;
 		break;
+	case DOMAIN_SECONDARY:
+		k.loss = chance(20) ? 5 : 0;
+		k.offloads = chance(40);
+		break;
 	case DOMAIN_RULES:
 		k.tcp = 50;
 		k.flows = between(2, 6);
@@ -416,9 +420,10 @@ static enum domain draw_domain(void)
 		enum domain domain;
 		unsigned int percent;
 	} share[] = {
-		{DOMAIN_TCP, 21},       {DOMAIN_LINK, 14},    {DOMAIN_LIVES, 18}, {DOMAIN_GSO, 5},
-		{DOMAIN_DATAGRAMS, 13}, {DOMAIN_FRAGMENTS, 5}, {DOMAIN_MIXED, 9},  {DOMAIN_TIME, 6},
-		{DOMAIN_FULL, 5},       {DOMAIN_RULES, 4},
+		{DOMAIN_TCP, 18},  {DOMAIN_LINK, 12},      {DOMAIN_LIVES, 16},
+		{DOMAIN_GSO, 5},   {DOMAIN_DATAGRAMS, 11}, {DOMAIN_FRAGMENTS, 5},
+		{DOMAIN_MIXED, 8}, {DOMAIN_TIME, 6},       {DOMAIN_FULL, 5},
+		{DOMAIN_RULES, 4}, {DOMAIN_SECONDARY, 10},
 	};
 	unsigned int at = below(100), i = 0;
 
@@ -432,6 +437,10 @@ static void make(struct maker *m, uint64_t seed)
 	fprintf(m->to, "case seed %llu: %s\n", (unsigned long long)seed,
 		domain_names[m->domain]);
 	m->k = draw_knobs(m->domain);
+	if (m->domain == DOMAIN_SECONDARY) {
+		generate_secondary(m);
+		return;
+	}
 	print_sizes(m);
 	if (m->domain == DOMAIN_RULES)
 		print_rules(m);

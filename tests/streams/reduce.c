@@ -23,7 +23,7 @@ static void split(struct lines *lines, char *text)
 	while ((line = strsep(&text, "\n")) && lines->count < LINES_MAX)
 		lines->line[lines->count++] = line;
 	while (lines->head < lines->count && (!strncmp(lines->line[lines->head], "case", 4) ||
-					      !strncmp(lines->line[lines->head], "set", 3)))
+					      !strncmp(lines->line[lines->head], "s", 1)))
 		lines->head++;
 }
 
