@@ -367,7 +367,7 @@ void generate_secondary(struct maker *m)
 			open_more(m, c);
 		else if (chance(4))
 			complain(m, c);
-		else if (chance(3))
+		else if (chance(6))
 			close_it(m, c);
 		else
 			talk(m, c);
