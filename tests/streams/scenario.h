@@ -40,7 +40,7 @@ struct scenario {
 	bool reclaims; /* flows end by time */
 	uint64_t grace, idle;
 	/* a secondary */
-	struct translation *translation;
+	struct rewriting *translation;
 };
 
 /* rig.c */

@@ -58,7 +58,7 @@ struct tuple {
 	struct tuple *next;
 };
 
-struct translation {
+struct rewriting {
 	struct tuple *tuples;
 	struct expected *due[OUTLETS], **end[OUTLETS];
 	const struct packet *input[INPUTS_MAX];
@@ -223,7 +223,7 @@ static const struct packet *quoting(struct scenario *s, const struct packet *p, 
 
 static void expect_at(struct scenario *s, enum outlet outlet, const struct packet *p)
 {
-	struct translation *x = s->translation;
+	struct rewriting *x = s->translation;
 	struct expected *e = remember(s, calloc(1, sizeof(*e)));
 
 	e->packet = p;
@@ -424,7 +424,7 @@ static void put_from_client(struct scenario *s)
 	struct frame *frame = build(s, false, s->run.test->offloads);
 	bool lost = s->run.drop && !s->run.failed_over;
 	uint64_t came = s->now.in_frames, active = s->now.active_in;
-	struct translation *x = s->translation;
+	struct rewriting *x = s->translation;
 	struct packet *p;
 	struct tuple *t;
 
@@ -498,7 +498,7 @@ static void put_isn(struct scenario *s)
 /* The guest is the primary's copy: what it sends is in the primary's numbers. */
 static void commit(struct scenario *s)
 {
-	struct translation *x = s->translation;
+	struct rewriting *x = s->translation;
 	unsigned int unread = s->at ? s->at->number : 0;
 	int err = colo_proxy.commit(&s->run, unread);
 
@@ -575,7 +575,7 @@ static void judge_at(struct scenario *s, enum outlet outlet, const struct frame 
 	static const char *const where[OUTLETS] = {"by the port", "to the guest",
 						   "over the link"};
 	struct packet out = {.len = frame->len, .bytes = frame->bytes};
-	struct translation *x = s->translation;
+	struct rewriting *x = s->translation;
 	struct expected *next = x->due[outlet], **at = &x->due[outlet];
 	char what[80];
 	uint32_t until;
@@ -640,7 +640,7 @@ static void judge_rest(struct scenario *s)
 
 static void look_at_all(struct scenario *s)
 {
-	struct translation *x = s->translation;
+	struct rewriting *x = s->translation;
 
 	settle(s);
 	if (s->outcome->fault)
