@@ -142,7 +142,7 @@ void wait_for(struct scenario *s, const __u64 *counter, uint64_t want)
 /* All that the last event has brought about is out, and read. */
 void settle(struct scenario *s)
 {
-	bool link = s->run.test->side == SIDE_SECONDARY && !s->run.failed_over;
+	bool link = s->run.side == SIDE_SECONDARY && !s->run.failed_over;
 	struct frames *out = &s->run.out[link ? OUTLET_LINK : OUTLET_PORT];
 	uint64_t until = now_ns() + BARRIER_MS * NSEC_PER_MSEC;
 	bool back = false;

@@ -62,6 +62,7 @@ static void run(const struct testcase *test, enum spoil spoil, struct outcome *o
 
 	s->run.test = test;
 	s->run.proxy = &colo_proxy;
+	s->run.side = test->side;
 	s->run.replay = true;
 	s->run.epoch = 1;
 	s->outcome = outcome;
