@@ -548,17 +548,17 @@ static __always_inline int s_received(struct __sk_buff *ctx, struct colo_session
 		request(COLO_REASON_MALFORMED, &s->pkt.key, 0);
 		return CTX_DROP;
 	}
-	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
-		COUNT(s_unheld);
-		request(COLO_REASON_UNTRANSLATABLE, &s->pkt.key, 0);
-		return CTX_DROP;
-	}
 	if (c->passthrough && passthrough_match(0)) {
 		COUNT(s_passthrough);
 		return CTX_DROP;
 	}
 	if (action_of(s->pkt.class) != COLO_ACTION_COMPARE) {
 		COUNT(s_policy_drop);
+		return CTX_DROP;
+	}
+	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
+		COUNT(s_unheld);
+		request(COLO_REASON_UNTRANSLATABLE, &s->pkt.key, 0);
 		return CTX_DROP;
 	}
 	s_frame(ctx, s, ses, port, epoch + ahead);

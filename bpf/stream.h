@@ -445,6 +445,11 @@ static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 {
 	if (f->flags & COLO_F_ISN && f->isn == isn) {
+		/* a SYN of another life in between was an old one, late */
+		if (s_is_ahead(f)) {
+			drop_waiting(&f->s_wait, END_DISCARDED);
+			f->flags &= ~(COLO_F_S_ISN | COLO_F_S_NEXT_ACK);
+		}
 		f->flags &= ~COLO_F_S_OLD;
 		return;
 	}
@@ -452,7 +457,8 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 		return;
 	if (!stream_is_fresh(f) || f->flags & COLO_F_S_ISN)
 		drop_waiting(&f->s_wait, END_DISCARDED);
-	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_BOTH_RST);
+	/* what it says from here on is of no life before */
+	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_S_OLD | COLO_F_BOTH_RST);
 	f->flags |= COLO_F_S_ISN;
 	f->s_isn = isn;
 }

@@ -132,9 +132,7 @@ static int image_try(struct image *image, enum colo_role role, const struct colo
 		err = bpf_object__load(image->object);
 	if (!err)
 		err = image_share(image);
-	if (!err)
-		err = bpf_object__load(image->port->obj);
-	return err;
+	return err ? err : bpf_object__load(image->port->obj);
 }
 
 int image_load(struct image *image, enum colo_role role, const struct colo_config *config,

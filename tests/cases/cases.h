@@ -293,6 +293,9 @@ extern struct proxy colo_proxy, qemu_proxy;
 struct datapath *colo_datapath(void);
 /* What is put to QEMU is not waited for: whoever sets this has a way of his own. */
 extern bool qemu_pipelined;
+/* The other side says what it has sent only when colo_say() lets it. */
+extern bool colo_silent;
+void colo_say(struct run *run);
 
 /* text.c: words, numbers, addresses, bytes. 0 or -1 with *error set. */
 struct text {
@@ -325,6 +328,7 @@ extern const struct spec_ext {
 /* parse.c: files */
 struct testcase *parse_file(const char *path);
 struct testcase *parse_stream(FILE *from, const char *path);
+void parse_free(struct testcase *first);
 /* Every element of the language that the tables know, for `--elements`. */
 void parse_list(void);
 void settings_list(void);
@@ -364,6 +368,7 @@ void sent_clear(void);
 void sent_note(enum verb verb, const struct spec *spec, const struct frame *frame);
 /* What the primary's guest sends leaves in other numbers. */
 void sent_translated(const struct statement *st);
+void sent_commit(void);
 /* 0: no byte of P there; 1: P sent `byte` there; -1: P sent another one */
 int sent_check(const struct flow *flow, uint32_t seq, uint8_t byte);
 bool sent_ever(const struct flow *flow, uint32_t seq);

@@ -32,7 +32,8 @@
 #include "settings.h"
 #include "translations.h"
 
-#define PORT_ROOM 8    /* for two tags of a guest */
+/* for two tags of a guest; IPv6 and options at a gso_size of FRAME_GSO */
+#define PORT_ROOM 64
 #define LINK_ROOM 100  /* for the link's tag and two of the guest's */
 #define INPUTS    1024 /* client frames that are remembered */
 #define SAY_NS    (5 * NSEC_PER_MSEC)
@@ -64,6 +65,8 @@ struct rig {
 	uint64_t tick_ns;
 	int error; /* of the daemon's part */
 };
+
+bool colo_silent;
 
 static struct rig rigs[2][2];
 static struct rig *rig; /* of the case that runs */
@@ -334,16 +337,14 @@ static void judge_sent(const struct run *run, uint64_t now)
 }
 
 /* The other side says what it has sent, and whether it has missed something. */
-static void say_sent(struct run *run, uint64_t now)
+void colo_say(struct run *run)
 {
 	struct colo_link_count sent = rig->sent[run->epoch & 1];
 	unsigned char bytes[LINK_COUNTS_LEN];
 	struct frame *frame;
 
-	if (run->failed_over || now < rig->said_ns + SAY_NS)
+	if (run->failed_over)
 		return;
-	rig->said_ns = now;
-	judge_sent(run, now);
 	if (sent.epoch != run->epoch && rig->missed_epoch != run->epoch)
 		return;
 	if (sent.epoch != run->epoch)
@@ -352,6 +353,15 @@ static void say_sent(struct run *run, uint64_t now)
 	frame = frame_new(bytes, sizeof(bytes));
 	wire_put(&rig->other, false, frame, -1);
 	frame_free(frame);
+}
+
+static void say_in_time(struct run *run, uint64_t now)
+{
+	if (colo_silent || run->failed_over || now < rig->said_ns + SAY_NS)
+		return;
+	rig->said_ns = now;
+	judge_sent(run, now);
+	colo_say(run);
 }
 
 static int put_link(struct run *run, enum colo_link_kind kind, uint64_t epoch,
@@ -511,7 +521,7 @@ static void colo_poll(struct run *run, uint64_t until_ns)
 	if (run_daemon(run, until_ns) | take_frames(run) || !until_ns)
 		return;
 	now = now_ns();
-	say_sent(run, now);
+	say_in_time(run, now);
 	if (rig->tick_ns < until_ns)
 		until_ns = rig->tick_ns;
 	if (until_ns <= now)

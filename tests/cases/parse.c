@@ -566,6 +566,26 @@ struct testcase *parse_stream(FILE *from, const char *path)
 	return first;
 }
 
+void parse_free(struct testcase *first)
+{
+	while (first) {
+		struct testcase *test = first;
+
+		while (test->first) {
+			struct statement *st = test->first;
+
+			test->first = st->next;
+			free(st->spec.data);
+			free(st->text);
+			free(st);
+		}
+		first = test->next;
+		free(test->title);
+		free(test->error);
+		free(test);
+	}
+}
+
 struct testcase *parse_file(const char *path)
 {
 	FILE *from = fopen(path, "r");
