@@ -16,6 +16,7 @@
 	X(events, "Follow the events of an instance, one JSON object a line")     \
 	X(checkpoint, "Ask for a checkpoint")                                     \
 	X(failover, "Let this side go on alone")                                  \
+	X(witness, "Be the third place that lets one of two hosts go on")         \
 	X(probe, "Show what this kernel, devices and QEMU can do")                \
 	X(version, "Show the versions")
 

@@ -46,12 +46,23 @@ void control_close(struct control_client *client)
 	client->fd = -1;
 }
 
+int control_send_object(struct control_client *client, json_t *request)
+{
+	char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+	int length = text ? (int)strlen(text) : 0, err = -ENOMEM;
+
+	json_decref(request);
+	if (text) {
+		text[length++] = '\n'; /* in the place of the NUL */
+		err = send(client->fd, text, length, MSG_NOSIGNAL) == length ? 0 : -errno;
+	}
+	free(text);
+	return err;
+}
+
 int control_send(struct control_client *client, const char *command)
 {
-	char line[128];
-	int length = snprintf(line, sizeof(line), "{\"command\": \"%s\"}\n", command);
-
-	return send(client->fd, line, length, MSG_NOSIGNAL) == length ? 0 : -errno;
+	return control_send_object(client, json_pack("{s:s}", "command", command));
 }
 
 static int read_more(struct control_client *client, int timeout_ms)

@@ -18,14 +18,10 @@
 #include "peer.h"
 #include "qmp.h"
 #include "session.h"
+#include "takeover.h"
 #include "watchdog.h"
 
 #define MS_NS 1000000ULL
-
-enum lost_policy {
-	LOST_FAILOVER,
-	LOST_MANUAL,
-};
 
 /* What the command line says besides the configuration. */
 struct daemon_options {
@@ -33,14 +29,6 @@ struct daemon_options {
 	const char *config;      /* path of the file */
 	const char *on_failover; /* file of QMP commands, or NULL */
 	__u32 wait_qmp_s;        /* for the socket to be there */
-	int peer_lost;           /* enum lost_policy */
-};
-
-/* A stage of QEMU's that was announced. */
-struct stage {
-	char name[32];
-	__u64 epoch;
-	bool ack; /* QEMU waits for our answer */
 };
 
 struct server;
@@ -55,6 +43,7 @@ struct daemon {
 	struct peer peer;
 	struct channel *channel;
 	struct watchdog watchdog;
+	struct takeover takeover;
 	struct server *server;
 	struct ring_buffer *ring;
 
@@ -62,7 +51,11 @@ struct daemon {
 	__u8 guest_mac[6];  /* as QEMU says, 0 if it has several NICs */
 	bool hooks;         /* QEMU has them, and they are enabled */
 	bool qemu_gone;
-	bool peer_joined;  /* it was seen in COLO in this session */
+	bool qemu_over;    /* it has failed over, and nobody here had told it */
+	struct stage over; /* ... and waits for the answer to that */
+	struct loop_timer over_timer;
+	char refusal[160]; /* why COLO does not begin, for QEMU */
+	__u64 joined_ns;   /* sent_ns of the heartbeat that first said COLO */
 	__u64 asked_epoch; /* last epoch for which QEMU was asked */
 	__u64 tried_ns;    /* when QEMU's channel to the peer was tried */
 
@@ -96,7 +89,7 @@ void daemon_end(struct daemon *d, int status);
 json_t *daemon_status(struct daemon *d);
 /* Operator's commands: NULL, or what is wrong. */
 const char *daemon_checkpoint(struct daemon *d);
-const char *daemon_failover(struct daemon *d);
+const char *daemon_failover(struct daemon *d, bool force);
 
 /* reload.c: time-outs of the proxy into the map; the file anew, on SIGHUP. */
 void daemon_set_proxy(struct daemon *d);

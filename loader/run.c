@@ -164,7 +164,7 @@ static int open_channel(struct daemon *d)
 	};
 
 	d->channel = channel_open(&options);
-	return d->channel ? 0 : -EIO;
+	return d->channel ? channel_methods(d->channel, takeover_methods) : -EIO;
 }
 
 static int open_parts(struct daemon *d)
@@ -208,6 +208,7 @@ static int run_daemon(struct daemon *d)
 		run_loop(d);
 	}
 	watchdog_stop(d);
+	takeover_close(d);
 	server_close(d);
 	qmp_free(d->qmp);
 	inputs_close(d);
@@ -238,19 +239,11 @@ static int daemon_run(const struct daemon_options *options)
 
 int cmd_run(int argc, char **argv)
 {
-	static const char *const policies[] = {
-		[LOST_FAILOVER] = "failover",
-		[LOST_MANUAL] = "manual",
-		NULL,
-	};
 	struct daemon_options o = {};
 	const struct option_row rows[] = {
 		{OPTION_NAME, .argument = "NAME", .required = true, .value = &o.name},
 		{OPTION_TEXT, .name = "config", .argument = "FILE", .value = &o.config,
 		 .help = "the configuration (" CONFIG_DIR "/NAME.conf)"},
-		{OPTION_CHOICE, .name = "peer-lost", .argument = "POLICY",
-		 .value = &o.peer_lost, .choices = policies,
-		 .help = "when the peer is lost (failover); see colo-bpf(8) on split brain"},
 		{OPTION_NUMBER, .name = "wait-qmp-s", .argument = "SECONDS",
 		 .value = &o.wait_qmp_s, .min = 0, .max = 3600,
 		 .help = "wait for the QMP socket to be there (0)"},

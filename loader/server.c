@@ -187,8 +187,10 @@ static json_t *command_result(const char *problem)
 	return problem ? json_pack("{s:s}", "error", problem) : json_pack("{s:{}}", "return");
 }
 
-static json_t *run_command(struct daemon *d, struct client *client, const char *command)
+static json_t *run_command(struct daemon *d, struct client *client, json_t *request)
 {
+	const char *command = json_string_value(json_object_get(request, "command"));
+
 	if (!command)
 		return command_result("no \"command\" in the request");
 	if (!strcmp(command, "status"))
@@ -196,7 +198,8 @@ static json_t *run_command(struct daemon *d, struct client *client, const char *
 	if (!strcmp(command, "checkpoint"))
 		return command_result(daemon_checkpoint(d));
 	if (!strcmp(command, "failover"))
-		return command_result(daemon_failover(d));
+		return command_result(
+			daemon_failover(d, json_is_true(json_object_get(request, "force"))));
 	if (!strcmp(command, "events")) {
 		client->follows = true;
 		return command_result(NULL);
@@ -226,8 +229,7 @@ static void client_ready(void *context, __u32 events)
 		request = json_loadb(client->request, used, 0, NULL);
 		client->length -= used;
 		memmove(client->request, client->request + used, client->length);
-		answer = run_command(client->d, client,
-				     json_string_value(json_object_get(request, "command")));
+		answer = run_command(client->d, client, request);
 		json_decref(request);
 		/* What the command did may have let this client go. */
 		if (!client_answer(client, answer))

@@ -14,9 +14,10 @@
 #include <linux/types.h>
 #endif
 
-#define COLO_ABI_VERSION     3
+#define COLO_ABI_VERSION     4
 #define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
+#define COLO_SESSION_ID      16    /* bytes */
 #define COLO_HDR_MAX         160   /* saved header bytes of a frame */
 #define COLO_SMALL_SIZE      2048  /* bytes in a small block of the pool */
 #define COLO_BIG_SIZE        65536 /* bytes in a big block of the pool */
@@ -128,6 +129,14 @@ struct colo_session {
 	__u32 request_pad;
 	__u64 request_ns; /* and when */
 	__u64 commit_ns;  /* when the open epoch was opened */
+	/*
+	 * In mode PRIMARY nothing leaves from this time on: what may leave waits
+	 * for the daemon to set a later one. 0: no lease is asked for.
+	 */
+	__u64 lease_ns;
+	__u8 id[COLO_SESSION_ID]; /* of the last COLO, the same on both hosts; 0: none */
+	__u32 lease_ms;           /* what both have agreed on for it */
+	__u32 end_pad;
 };
 
 /* map `digest_key`: array[1] of a primary. Random, new with each start of COLO. */
@@ -524,7 +533,7 @@ struct colo_control {
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");
-_Static_assert(sizeof(struct colo_session) == 48, "colo_session");
+_Static_assert(sizeof(struct colo_session) == 80, "colo_session");
 _Static_assert(sizeof(struct colo_config) == 56, "colo_config");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
 _Static_assert(sizeof(struct colo_control) == 88, "colo_control");
