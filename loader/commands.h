@@ -18,6 +18,7 @@
 	X(start, "Bring the pair to COLO, from two running QEMUs")                \
 	X(resync, "Bring a fresh secondary up against the survivor")              \
 	X(failover, "Let this side go on alone")                                  \
+	X(witness, "Be the third place that lets one of two hosts go on")         \
 	X(probe, "Show what this kernel, devices and QEMU can do")                \
 	X(version, "Show the versions")
 

@@ -47,23 +47,23 @@ void control_close(struct control_client *client)
 	client->fd = -1;
 }
 
-int control_request(struct control_client *client, json_t *request)
+int control_send_object(struct control_client *client, json_t *request)
 {
-	char *text = json_dumps(request, JSON_COMPACT);
-	struct iovec parts[] = {{text, text ? strlen(text) : 0}, {"\n", 1}};
-	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-	int err = text ? 0 : -ENOMEM;
+	char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+	int length = text ? (int)strlen(text) : 0, err = -ENOMEM;
 
-	if (text && sendmsg(client->fd, &message, MSG_NOSIGNAL) < 0)
-		err = -errno;
-	free(text);
 	json_decref(request);
+	if (text) {
+		text[length++] = '\n'; /* in the place of the NUL */
+		err = send(client->fd, text, length, MSG_NOSIGNAL) == length ? 0 : -errno;
+	}
+	free(text);
 	return err;
 }
 
 int control_send(struct control_client *client, const char *command)
 {
-	return control_request(client, json_pack("{s:s}", "command", command));
+	return control_send_object(client, json_pack("{s:s}", "command", command));
 }
 
 static int read_more(struct control_client *client, int timeout_ms)

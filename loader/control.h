@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The control socket of a daemon, COLO_RUN_DIR/NAME.sock: JSON, a line each
- * way. {"command": "status" | "checkpoint" | "failover" | "start" | "resync" | "cancel" | "events"} is answered
+ * way. {"command": "status" | "checkpoint" | "failover" | "start" | "resync" |
+ * "cancel" | "events"} ("failover" with "force", "start" with "disks-equal": true
+ * or without) is answered
  * by {"return": ...} or {"error": TEXT}; after "events", objects with a member
  * "event" follow as things happen.
  */
@@ -26,10 +28,9 @@ void control_path(char *path, size_t size, const char *name);
 int control_open(struct control_client *client, const char *name);
 void control_close(struct control_client *client);
 
-/* A whole request, taken over. 0 or -errno. */
-int control_request(struct control_client *client, json_t *request);
-
 int control_send(struct control_client *client, const char *command);
+/* With more members than "command"; taken over. */
+int control_send_object(struct control_client *client, json_t *request);
 
 /* The next line, NULL: none in timeout_ms (-1: no bound) or the daemon ended. */
 json_t *control_receive(struct control_client *client, int timeout_ms);

@@ -41,14 +41,66 @@ void daemon_heartbeat(struct daemon *d)
 	struct heartbeat beat = {
 		.role = d->session.role,
 		.state = d->session.state,
-		.flags = (d->qemu_gone ? HEARTBEAT_QEMU_GONE : 0) |
-			 (d->leaving ? HEARTBEAT_LEAVING : 0),
 		.epoch = d->dp.session->epoch,
 	};
 
+	if (d->qemu_gone)
+		beat.flags |= HEARTBEAT_QEMU_GONE;
+	if (d->leaving)
+		beat.flags |= HEARTBEAT_LEAVING;
+	if (d->dp.session->mode == COLO_MODE_SHUT)
+		beat.flags |= HEARTBEAT_SHUT;
+	if (takeover_promises(d))
+		beat.flags |= HEARTBEAT_PROMISE;
+	for (int i = 0; i < SESSION_ID_BYTES; i++)
+		beat.session[i] = d->dp.session->id[i];
 	snprintf(beat.name, sizeof(beat.name), "%s", d->options.name);
 	peer_send(&d->peer, &beat, now);
 	d->heartbeat_ns = now + d->config->heartbeat_ms * MS_NS;
+}
+
+/* What a peer says that is in the same session. */
+static void peer_says(struct daemon *d, const struct heartbeat *last)
+{
+	if (last->flags & HEARTBEAT_QEMU_GONE) {
+		daemon_event(d, EVENT_PEER_QEMU_GONE);
+		return;
+	}
+	switch (last->state) {
+	case SESSION_COLO:
+	case SESSION_EXITED:
+	case SESSION_CLAIMING:
+		/* A secondary's start: the primary has begun. */
+		daemon_event(d, EVENT_BEGUN);
+		break;
+	case SESSION_TAKING:
+	case SESSION_FORCING:
+		daemon_event(d, EVENT_BEGUN);
+		daemon_event(d, EVENT_PEER_TAKING);
+		break;
+	case SESSION_FAILING:
+	case SESSION_ALONE:
+		daemon_event(d, EVENT_PEER_ACTIVE);
+		break;
+	case SESSION_LOST:
+		daemon_event(d, EVENT_PEER_YIELDED);
+		break;
+	default:
+		break;
+	}
+}
+
+/*
+ * What one says that is in no session, or in another. If it has heard that this
+ * side is in COLO, its own part in that is over: its host came back.
+ */
+static void stranger_says(struct daemon *d, const struct heartbeat *last)
+{
+	if (last->state == SESSION_FAILING || last->state == SESSION_ALONE)
+		daemon_event(d, EVENT_PEER_SURVIVOR);
+	if (!takeover_has_session(d) || last->echo_ns < d->joined_ns)
+		return;
+	daemon_event(d, last->flags & HEARTBEAT_SHUT ? EVENT_PEER_YIELDED : EVENT_PEER_OUT);
 }
 
 static void peer_message(void *context)
@@ -61,22 +113,12 @@ static void peer_message(void *context)
 		log_error("peer: %s is a %s, too: one of the two must be the other role",
 			  last->name, name_role(last->role));
 	}
-	if (last->state == SESSION_COLO)
-		d->peer_joined = true;
-	if (d->session.state == SESSION_IDLE &&
-	    (last->state == SESSION_FAILING || last->state == SESSION_ALONE))
-		daemon_event(d, EVENT_PEER_ACTIVE);
-	/* What it says of an earlier COLO is not about this one. */
-	if (!d->peer_joined)
-		return;
-	if (last->flags & HEARTBEAT_QEMU_GONE)
-		daemon_event(d, EVENT_PEER_QEMU_GONE);
-	else if (last->state == SESSION_TAKING)
-		daemon_event(d, EVENT_PEER_TAKING);
-	else if (last->state == SESSION_FAILING || last->state == SESSION_ALONE)
-		daemon_event(d, EVENT_PEER_ACTIVE);
-	else if (last->state == SESSION_LOST)
-		daemon_event(d, EVENT_PEER_YIELDED);
+	if (takeover_same_session(d, last)) {
+		takeover_lease_renew(d);
+		peer_says(d, last);
+	} else {
+		stranger_says(d, last);
+	}
 }
 
 void daemon_peer_input(struct daemon *d)
@@ -87,6 +129,13 @@ void daemon_peer_input(struct daemon *d)
 void daemon_channel_changed(struct daemon *d, bool up)
 {
 	server_publish(d, json_pack("{s:s, s:b}", "event", "channel", "up", up));
+}
+
+/* Is it heard, over whatever path, and in this session? */
+static bool peer_answers(const struct daemon *d)
+{
+	return (d->peer.health == PEER_ALIVE || d->peer.health == PEER_LINK_DOWN) &&
+	       takeover_same_session(d, &d->peer.last);
 }
 
 static void peer_changed(struct daemon *d, enum peer_health health, __u64 now)
@@ -121,13 +170,20 @@ static void try_channel(struct daemon *d, __u64 now)
 	__u64 oldest;
 
 	if (d->session.role != COLO_ROLE_PRIMARY || d->session.state != SESSION_COLO ||
-	    d->options.peer_lost != LOST_FAILOVER || now < d->tried_ns + TRY_AGAIN_NS)
+	    now < d->tried_ns + TRY_AGAIN_NS)
 		return;
 	oldest = release_oldest(&d->dp);
 	if (!oldest || now < oldest + TRY_NS)
 		return;
 	d->tried_ns = now;
 	hooks_ask(d, d->dp.session->epoch, "peer");
+}
+
+/* Under a lease nothing leaves meanwhile: that must not last for ever. */
+static bool daemon_stays_away(const struct daemon *d, __u64 now)
+{
+	return takeover_leased(d) &&
+	       now > peer_heard_ns(&d->peer) + d->config->takeover.daemon_timeout_ms * MS_NS;
 }
 
 /*
@@ -144,23 +200,24 @@ static void judge_peer(struct daemon *d, __u64 now)
 	health = peer_judge(&d->peer, now);
 	if (health != d->peer.health)
 		peer_changed(d, health, now);
+	takeover_lease_watch(d, now);
 	switch (health) {
 	case PEER_UNKNOWN:
-		daemon_event(d, EVENT_PEER_UNKNOWN);
 		break;
 	case PEER_ALIVE:
-		daemon_event(d, EVENT_PEER_ALIVE);
+		if (peer_answers(d))
+			daemon_event(d, EVENT_PEER_ALIVE);
 		break;
 	case PEER_LINK_DOWN:
+		if (peer_answers(d))
+			daemon_event(d, EVENT_PEER_LINK_DOWN);
 		break;
 	case PEER_DOWN:
 		try_channel(d, now);
-		if (d->options.peer_lost == LOST_FAILOVER)
-			daemon_event(d, EVENT_PEER_DOWN);
+		daemon_event(d, daemon_stays_away(d, now) ? EVENT_PEER_LOST : EVENT_PEER_DOWN);
 		break;
 	case PEER_LOST:
-		if (d->options.peer_lost == LOST_FAILOVER)
-			daemon_event(d, EVENT_PEER_LOST);
+		daemon_event(d, EVENT_PEER_LOST);
 		break;
 	}
 }
@@ -179,9 +236,10 @@ static int stage_done(struct daemon *d, int err)
 
 static int act_failover(struct daemon *d)
 {
-	int err = release_failover(&d->dp);
-	int announced;
+	int err, announced;
 
+	takeover_lease_end(d);
+	err = release_failover(&d->dp);
 	if (err)
 		log_error("failover: some of what was held could not be released: %s",
 			  strerror(-err));
@@ -193,25 +251,87 @@ static int act_failover(struct daemon *d)
 		 announced > 0 ? announced : 0, announced == 1 ? "" : "es");
 	/* QEMU would run the guest anyway. */
 	hooks_ack(d, NULL);
+	d->qemu_over = false;
 	return 0;
+}
+
+/* QEMU has failed over, and waits for an answer that it is not to get. */
+static void refuse_over(struct daemon *d)
+{
+	if (!d->qemu_over)
+		return;
+	d->stage = d->over;
+	d->qemu_over = false;
+	hooks_ack(d, "the other side goes on alone");
 }
 
 static int act_shut(struct daemon *d, const char *why)
 {
 	int err = release_discard(&d->dp);
 
+	takeover_settle(d);
+	d->take_ns = NO_TIMER;
 	log_warning("%s: %s: held frames are discarded, the port is shut", d->options.name,
 		    why);
 	if (err)
 		log_error("discard: %s", strerror(-err));
+	refuse_over(d);
 	daemon_heartbeat(d);
 	return 0;
 }
 
 static void start_session(struct daemon *d)
 {
-	d->peer_joined = false;
+	takeover_settle(d);
 	d->asked_epoch = 0;
+	d->qemu_over = false;
+	d->split = false;
+}
+
+/* A primary's session is told and known; a secondary's is not, yet. */
+static int act_start(struct daemon *d)
+{
+	start_session(d);
+	if (d->session.role == COLO_ROLE_PRIMARY) {
+		takeover_lease_begin(d);
+		return pair_start_stage(d);
+	}
+	takeover_forget(d);
+	return stage_done(d, release_start(&d->dp, d->stage.epoch));
+}
+
+/* The stage that is waited for has been already: it comes from the loop. */
+static void on_over(void *context)
+{
+	struct daemon *d = context;
+
+	if (!d->qemu_over || d->session.state != SESSION_FAILING)
+		return;
+	d->stage = d->over;
+	daemon_event(d, EVENT_FAILOVER);
+}
+
+static int act_fail_over_qemu(struct daemon *d)
+{
+	takeover_settle(d);
+	d->take_ns = NO_TIMER;
+	if (d->qemu_over)
+		loop_timer_set(d->loop, &d->over_timer, 0);
+	else
+		hooks_fail_over(d);
+	return 0;
+}
+
+/* Not sooner than the lease allows; a peer that answers has some time to yield. */
+static int act_force(struct daemon *d)
+{
+	__u64 until = daemon_now() + (peer_answers(d) ? TAKE_NS : 0);
+	__u64 over = takeover_lease_over(d);
+
+	takeover_settle(d);
+	d->take_ns = over > until ? over : until;
+	daemon_heartbeat(d);
+	return 0;
 }
 
 static int act(void *context, enum session_action action, enum session_event event)
@@ -219,21 +339,27 @@ static int act(void *context, enum session_action action, enum session_event eve
 	struct daemon *d = context;
 
 	switch (action) {
-	case ACTION_START:
+	case ACTION_BEGIN:
 		start_session(d);
-		if (d->session.role == COLO_ROLE_PRIMARY)
-			return pair_start_stage(d);
-		return stage_done(d, release_start(&d->dp, d->stage.epoch));
+		return takeover_begin(d);
+	case ACTION_START:
+		return act_start(d);
+	case ACTION_END:
+		return act_shut(d, "COLO did not begin");
 	case ACTION_COMMIT:
 		return stage_done(d, release_commit(&d->dp, d->stage.epoch));
 	case ACTION_RESET:
 		return stage_done(d, release_reset(&d->dp, d->stage.epoch, NULL));
+	case ACTION_OVER:
+		log_warning("%s: QEMU has failed over, and not on this daemon's word",
+			    d->options.name);
+		d->qemu_over = true;
+		d->over = d->stage;
+		return 0;
 	case ACTION_FAILOVER:
 		return act_failover(d);
 	case ACTION_FAIL_OVER_QEMU:
-		d->take_ns = NO_TIMER;
-		hooks_fail_over(d);
-		return 0;
+		return act_fail_over_qemu(d);
 	case ACTION_TAKE:
 		d->take_ns = daemon_now() + TAKE_NS;
 		daemon_heartbeat(d);
@@ -241,8 +367,19 @@ static int act(void *context, enum session_action action, enum session_event eve
 	case ACTION_NOT_TAKEN:
 		log_error("failover: the peer lives and does not yield: nothing was done");
 		return 0;
+	case ACTION_CLAIM:
+		d->take_ns = NO_TIMER;
+		takeover_claim(d);
+		return 0;
+	case ACTION_UNCLAIM:
+		log_info("%s: the peer is heard again, the pair goes on", d->options.name);
+		takeover_unclaim(d);
+		return 0;
+	case ACTION_FORCE:
+		return act_force(d);
 	case ACTION_YIELD:
-		return act_shut(d, "the peer goes on alone");
+		return act_shut(d, event == EVENT_REFUSED ? "the other host may go on" :
+							    "the peer goes on alone");
 	case ACTION_GONE:
 		return act_shut(d, "the guest is gone");
 	case ACTION_SPLIT:
@@ -251,6 +388,10 @@ static int act(void *context, enum session_action action, enum session_event eve
 		d->split = true;
 		return 0;
 	case ACTION_REFUSE:
+		if (event == EVENT_NOT_BEGUN) {
+			hooks_ack(d, d->refusal);
+			return 0;
+		}
 		log_error("QEMU: stage %s: refused, this side is %s", d->stage.name,
 			  session_state_names[d->session.state]);
 		hooks_ack(d, "the other side goes on alone");
@@ -259,7 +400,6 @@ static int act(void *context, enum session_action action, enum session_event eve
 	case SESSION_ACTIONS:
 		break;
 	}
-	(void)event;
 	return 0;
 }
 
@@ -274,6 +414,8 @@ static void changed(void *context, enum session_state from, enum session_event e
 				    session_state_names[from], "to", to, "cause",
 				    session_event_names[event]));
 	daemon_heartbeat(d);
+	if (d->session.state == SESSION_COLO && from == SESSION_STARTING)
+		d->joined_ns = d->peer.sent_ns;
 }
 
 void daemon_event(struct daemon *d, enum session_event event)
@@ -349,21 +491,30 @@ const char *daemon_checkpoint(struct daemon *d)
 	return NULL;
 }
 
-const char *daemon_failover(struct daemon *d)
+const char *daemon_failover(struct daemon *d, bool force)
 {
-	bool alive = d->peer.health == PEER_ALIVE;
+	bool manual = d->config->takeover.policy == TAKEOVER_MANUAL;
 
 	switch (d->session.state) {
 	case SESSION_IDLE:
+	case SESSION_STARTING:
 		return "COLO does not run";
 	case SESSION_ALONE:
 		return "this side is alone already";
 	case SESSION_LOST:
 		return "this side gave way: its guest is not the pair's any more";
 	default:
-		daemon_event(d, alive ? EVENT_OPERATOR_TAKE : EVENT_OPERATOR_FAILOVER);
-		return NULL;
+		break;
 	}
+	if (force)
+		daemon_event(d, EVENT_OPERATOR_FORCE);
+	else if (peer_answers(d))
+		daemon_event(d, EVENT_OPERATOR_TAKE);
+	else if (!manual || d->session.state == SESSION_FAILING)
+		daemon_event(d, EVENT_OPERATOR_CLAIM);
+	else
+		return "the peer is not heard, and cannot yield: if its host is surely off, --force";
+	return NULL;
 }
 
 /* -------------------------------------------------------------- timers --- */
@@ -396,7 +547,8 @@ void daemon_timers(struct daemon *d)
 	if (due(&d->ask_ns, now))
 		ask_checkpoint(d, now);
 	if (due(&d->take_ns, now))
-		daemon_event(d, EVENT_TAKE_TIMEOUT);
+		daemon_event(d, d->session.state == SESSION_FORCING ? EVENT_FORCED :
+								      EVENT_TAKE_TIMEOUT);
 }
 
 __u64 daemon_next(const struct daemon *d)
@@ -423,6 +575,8 @@ void daemon_init(struct daemon *d)
 	d->ask_ns = 0;
 	d->take_ns = NO_TIMER;
 	d->peer.probe_fd = -1;
+	d->over_timer.fire = on_over;
+	d->over_timer.context = d;
 }
 
 int daemon_adopt(struct daemon *d)
@@ -441,9 +595,12 @@ int daemon_adopt(struct daemon *d)
 	/* Epoch 0: no COLO since it was attached. */
 	if (!d->dp.session->epoch && mode == datapath_idle_mode(d->dp.abi.role))
 		d->session.state = SESSION_IDLE;
+	/* The primary has not told the session yet, or its COLO did not begin. */
+	if (d->session.state == SESSION_COLO && !takeover_has_session(d))
+		d->session.state = SESSION_STARTING;
+	takeover_adopt(d);
 	if (d->session.state == SESSION_COLO) {
 		/* The peer was there: its silence from now on is a loss. */
-		d->peer_joined = true;
 		d->peer.health = PEER_ALIVE;
 		d->peer.known = true;
 		d->peer.path[0].heard_ns = daemon_now() + ADOPT_GRACE_NS;
@@ -480,8 +637,7 @@ json_t *daemon_status(struct daemon *d)
 	output_text(part, "peer_state",
 		    d->peer.last.sent_ns ? session_state_names[d->peer.last.state] : NULL);
 	output_flag(part, "channel", channel_is_up(d->channel));
-	output_text(part, "peer_lost",
-		    d->options.peer_lost == LOST_MANUAL ? "manual" : "failover");
+	output_set(part, "takeover", takeover_describe(d));
 	output_set(part, "paths", describe_paths(d));
 	output_set(object, "daemon", part);
 	return object;

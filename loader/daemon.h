@@ -18,29 +18,17 @@
 #include "peer.h"
 #include "qmp.h"
 #include "session.h"
+#include "takeover.h"
 #include "task.h"
 #include "watchdog.h"
 
 #define MS_NS 1000000ULL
-
-enum lost_policy {
-	LOST_FAILOVER,
-	LOST_MANUAL,
-};
 
 /* What the command line says besides the configuration. */
 struct daemon_options {
 	const char *name;
 	const char *config;      /* path of the file */
 	const char *on_failover; /* file of QMP commands, or NULL */
-	int peer_lost;           /* enum lost_policy */
-};
-
-/* A stage of QEMU's that was announced. */
-struct stage {
-	char name[32];
-	__u64 epoch;
-	bool ack; /* QEMU waits for our answer */
 };
 
 struct server;
@@ -54,6 +42,7 @@ struct daemon {
 	struct qmp *qmp;
 	struct peer peer;
 	struct watchdog watchdog;
+	struct takeover takeover;
 	struct server *server;
 	struct ring_buffer *ring;
 	struct channel *channel;
@@ -66,7 +55,11 @@ struct daemon {
 	__u8 guest_mac[6];  /* as QEMU says, 0 if it has several NICs */
 	bool hooks;         /* QEMU has them, and they are enabled */
 	bool qemu_gone;
-	bool peer_joined;  /* it was seen in COLO in this session */
+	bool qemu_over;    /* it has failed over, and nobody here had told it */
+	struct stage over; /* ... and waits for the answer to that */
+	struct loop_timer over_timer;
+	char refusal[160]; /* why COLO does not begin, for QEMU */
+	__u64 joined_ns;   /* sent_ns of the heartbeat that first said COLO */
 	__u64 asked_epoch; /* last epoch for which QEMU was asked */
 	__u64 tried_ns;    /* when QEMU's channel to the peer was tried */
 
@@ -101,7 +94,7 @@ json_t *daemon_status(struct daemon *d);
 int daemon_switch_role(struct daemon *d, enum colo_role role);
 /* Operator's commands: NULL, or what is wrong. */
 const char *daemon_checkpoint(struct daemon *d);
-const char *daemon_failover(struct daemon *d);
+const char *daemon_failover(struct daemon *d, bool force);
 
 /* reload.c: time-outs of the proxy into the map; the file anew, on SIGHUP. */
 void daemon_set_proxy(struct daemon *d);

@@ -7,6 +7,17 @@
 #include "options.h"
 #include "output.h"
 
+/* A state on the way. */
+static bool is_passing(const char *state)
+{
+	static const char *const states[] = {"taking", "claiming", "forcing", "failing"};
+
+	for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++)
+		if (!strcmp(state, states[i]))
+			return true;
+	return false;
+}
+
 /* Follow the daemon until it is alone, or has given up. */
 static int follow(struct control_client *client, const char *name, __u32 timeout_ms)
 {
@@ -23,7 +34,7 @@ static int follow(struct control_client *client, const char *name, __u32 timeout
 			status = EXIT_FAILED;
 		} else if (state && !strcmp(state, "alone")) {
 			status = EXIT_OK;
-		} else if (state && strcmp(state, "taking") && strcmp(state, "failing")) {
+		} else if (state && !is_passing(state)) {
 			log_error("%s: is \"%s\" now; the daemon's messages say why", name,
 				  state);
 			status = EXIT_FAILED;
@@ -42,8 +53,11 @@ int cmd_failover(int argc, char **argv)
 {
 	const char *name = NULL;
 	__u32 timeout_ms = 10000;
+	bool force = false;
 	const struct option_row rows[] = {
 		{OPTION_NAME, .argument = "NAME", .required = true, .value = &name},
+		{OPTION_FLAG, .name = "force", .value = &force,
+		 .help = "whatever the policy says: the peer's host is surely off"},
 		{OPTION_NUMBER, .name = "timeout-ms", .argument = "MS", .value = &timeout_ms,
 		 .min = 1, .max = 600000, .help = "wait that long for it (10000)"},
 		{OPTION_END},
@@ -62,7 +76,8 @@ int cmd_failover(int argc, char **argv)
 	}
 	err = control_send(&client, "events");
 	if (!err)
-		err = control_send(&client, "failover");
+		err = control_send_object(&client, json_pack("{s:s, s:b}", "command",
+							     "failover", "force", force));
 	status = err ? EXIT_FAILED : follow(&client, name, timeout_ms);
 	control_close(&client);
 	return status;

@@ -96,7 +96,7 @@ int follow_procedure(const char *name, const char *procedure, json_t *request)
 	sigaction(SIGTERM, &action, NULL);
 	err = control_send(&client, "events");
 	if (!err)
-		err = control_request(&client, request);
+		err = control_send_object(&client, request);
 	else
 		json_decref(request);
 	status = err ? EXIT_FAILED : follow(&client, name, procedure);

@@ -17,13 +17,13 @@
 #define HEARTBEAT_MAGIC   0x434f4c4fU /* "COLO" */
 #define HEARTBEAT_VERSION 2
 #define HEARTBEAT_BYTES   136
-#define SESSION_ID_BYTES  16
+#define SESSION_ID_BYTES  COLO_SESSION_ID
 
 enum heartbeat_flag {
 	HEARTBEAT_QEMU_GONE = 1 << 0, /* my QEMU is gone, for good; my port is shut */
 	HEARTBEAT_LEAVING = 1 << 1,   /* my daemon ends, all else goes on */
-	HEARTBEAT_PROMISE =
-		1 << 2, /* no take-over within the lease that the echoed one gives */
+	HEARTBEAT_PROMISE = 1 << 2,   /* see takeover.h: no take-over within the lease */
+	HEARTBEAT_SHUT = 1 << 3,      /* my guest can send nothing to the clients */
 };
 
 struct heartbeat {

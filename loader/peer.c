@@ -82,6 +82,16 @@ int peer_parse_address(const char *text, struct sockaddr_storage *address, sockl
 	return -EINVAL;
 }
 
+int peer_parse_endpoint(const char *text, struct sockaddr_storage *address, socklen_t *length)
+{
+	const char *port;
+	char host[64];
+
+	if (split_address(text, host, &port) || !port)
+		return -EINVAL;
+	return peer_parse_address(text, address, length);
+}
+
 void peer_text(char *text, size_t size, const char *address, __u32 port)
 {
 	snprintf(text, size, strchr(address, ':') ? "[%s]:%u" : "%s:%u", address, port);

@@ -31,6 +31,9 @@
 /* ADDR, ADDR:PORT, [ADDR6], [ADDR6]:PORT. 0 or -EINVAL. */
 int peer_parse_address(const char *text, struct sockaddr_storage *address, socklen_t *length);
 
+/* The same, and a port there must be. */
+int peer_parse_endpoint(const char *text, struct sockaddr_storage *address, socklen_t *length);
+
 /* ADDR:PORT or [ADDR6]:PORT */
 void peer_text(char *text, size_t size, const char *address, __u32 port);
 

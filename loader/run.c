@@ -189,7 +189,10 @@ static int open_channel(struct daemon *d)
 	};
 
 	d->channel = channel_open(&options);
-	return d->channel ? channel_methods(d->channel, pair_methods) : -EIO;
+	if (!d->channel)
+		return -EIO;
+	return channel_methods(d->channel, takeover_methods) ?:
+		       channel_methods(d->channel, pair_methods);
 }
 
 static int open_parts(struct daemon *d)
@@ -236,6 +239,7 @@ static int run_daemon(struct daemon *d)
 	}
 	watchdog_stop(d);
 	tasks_end(&d->tasks);
+	takeover_close(d);
 	server_close(d);
 	hooks_close(d);
 	inputs_close(d);
@@ -266,19 +270,11 @@ static int daemon_run(const struct daemon_options *options)
 
 int cmd_run(int argc, char **argv)
 {
-	static const char *const policies[] = {
-		[LOST_FAILOVER] = "failover",
-		[LOST_MANUAL] = "manual",
-		NULL,
-	};
 	struct daemon_options o = {};
 	const struct option_row rows[] = {
 		{OPTION_NAME, .argument = "NAME", .required = true, .value = &o.name},
 		{OPTION_TEXT, .name = "config", .argument = "FILE", .value = &o.config,
 		 .help = "the configuration (" CONFIG_DIR "/NAME.conf)"},
-		{OPTION_CHOICE, .name = "peer-lost", .argument = "POLICY",
-		 .value = &o.peer_lost, .choices = policies,
-		 .help = "when the peer is lost (failover); see colo-bpf(8) on split brain"},
 		{OPTION_TEXT, .name = "on-failover-qmp", .argument = "FILE",
 		 .value = &o.on_failover,
 		 .help = "QMP commands, a JSON object a line, before a failover (secondary: nbd-server-stop)"},

@@ -199,7 +199,8 @@ static json_t *run_command(struct daemon *d, struct client *client, json_t *requ
 	if (!strcmp(command, "checkpoint"))
 		return command_result(daemon_checkpoint(d));
 	if (!strcmp(command, "failover"))
-		return command_result(daemon_failover(d));
+		return command_result(
+			daemon_failover(d, json_is_true(json_object_get(request, "force"))));
 	if (!strcmp(command, "start"))
 		return command_result(pair_start(
 			d, false, json_is_true(json_object_get(request, "disks-equal"))));

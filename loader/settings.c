@@ -83,9 +83,7 @@ static const char *check_witness(const char *text)
 
 	if (!strncmp(text, "file:/", 6))
 		return NULL;
-	if (!strncmp(text, "tcp:", 4) && strrchr(text + 4, ':') &&
-	    !peer_parse_address(text + 4, &address, &length) &&
-	    (text[4] == '[' ? strchr(text, ']')[1] == ':' : true))
+	if (!strncmp(text, "tcp:", 4) && !peer_parse_endpoint(text + 4, &address, &length))
 		return NULL;
 	return "tcp:ADDR:PORT, tcp:[ADDR6]:PORT or file:/DIRECTORY is needed";
 }

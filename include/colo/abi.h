@@ -17,6 +17,7 @@
 #define COLO_ABI_VERSION     4
 #define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
+#define COLO_SESSION_ID      16    /* bytes */
 #define COLO_HDR_MAX         160   /* saved header bytes of a frame */
 #define COLO_SMALL_SIZE      2048  /* bytes in a small block of the pool */
 #define COLO_BIG_SIZE        65536 /* bytes in a big block of the pool */
@@ -134,6 +135,9 @@ struct colo_session {
 	 * for the daemon to set a later one. 0: no lease is asked for.
 	 */
 	__u64 lease_ns;
+	__u8 id[COLO_SESSION_ID]; /* of the last COLO, the same on both hosts; 0: none */
+	__u32 lease_ms;           /* what both have agreed on for it */
+	__u32 end_pad;
 };
 
 /* map `digest_key`: array[1] of a primary. Random, new with each start of COLO. */
@@ -575,7 +579,7 @@ struct colo_control {
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");
-_Static_assert(sizeof(struct colo_session) == 56, "colo_session");
+_Static_assert(sizeof(struct colo_session) == 80, "colo_session");
 _Static_assert(__builtin_offsetof(struct colo_session, lease_ns) == 48,
 	       "colo_session.lease_ns");
 _Static_assert(sizeof(struct colo_translation) == 80, "colo_translation");

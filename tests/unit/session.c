@@ -2,6 +2,7 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -52,109 +53,181 @@ static void checkpoints(void **state)
 
 	(void)state;
 	session = play(&log, COLO_ROLE_PRIMARY, SESSION_IDLE,
-		       EVENTS(EVENT_START, EVENT_STOP, EVENT_COMMIT, EVENT_STOP, EVENT_COMMIT));
+		       EVENTS(EVENT_START, EVENT_BEGUN, EVENT_STOP, EVENT_COMMIT, EVENT_STOP,
+			      EVENT_COMMIT));
 	assert_int_equal(session.state, SESSION_COLO);
-	assert_int_equal(log.actions, 3);
-	assert_int_equal(log.action[0], ACTION_START);
-	assert_int_equal(log.action[1], ACTION_COMMIT);
+	assert_int_equal(log.actions, 4);
+	assert_int_equal(log.action[0], ACTION_BEGIN);
+	assert_int_equal(log.action[1], ACTION_START);
 	assert_int_equal(log.action[2], ACTION_COMMIT);
-	assert_int_equal(log.changes, 1);
+	assert_int_equal(log.action[3], ACTION_COMMIT);
+	assert_int_equal(log.changes, 2);
 
-	session =
-		play(&log, COLO_ROLE_SECONDARY, SESSION_IDLE, EVENTS(EVENT_START, EVENT_RESET));
+	session = play(&log, COLO_ROLE_SECONDARY, SESSION_IDLE,
+		       EVENTS(EVENT_START, EVENT_BEGUN, EVENT_RESET));
 	assert_int_equal(session.state, SESSION_COLO);
+	assert_int_equal(log.actions, 2);
+	assert_int_equal(log.action[0], ACTION_START);
 	assert_int_equal(log.action[1], ACTION_RESET);
 }
 
-/* In COLO: one event, the states that follow from it and what is done last. */
-static void ways_out(void **state)
+struct way {
+	enum colo_role role;
+	enum session_event events[6];
+	enum session_state end;
+	enum session_action last;
+};
+
+#define PRIMARY   COLO_ROLE_PRIMARY
+#define SECONDARY COLO_ROLE_SECONDARY
+#define WAY(role, end, last, ...)                              \
+	{                                                      \
+		role, {__VA_ARGS__, SESSION_EVENTS}, end, last \
+	}
+
+/* From one state: events, the state that they lead to, what is done last. */
+static void check_ways(enum session_state from, const struct way *ways, size_t count)
 {
-	static const struct {
-		enum colo_role role;
-		enum session_event events[4];
-		enum session_state end;
-		enum session_action last;
-	} rows[] = {
-		/* the peer is gone: this side goes on */
-		{COLO_ROLE_PRIMARY,
-		 {EVENT_PEER_LOST, SESSION_EVENTS},
-		 SESSION_FAILING,
-		 ACTION_FAIL_OVER_QEMU},
-		{COLO_ROLE_SECONDARY,
-		 {EVENT_PEER_QEMU_GONE, EVENT_FAILOVER, SESSION_EVENTS},
-		 SESSION_ALONE,
-		 ACTION_FAILOVER},
+	for (size_t i = 0; i < count; i++) {
+		struct log log;
+		struct session session = play(&log, ways[i].role, from, ways[i].events);
+		enum session_action last = log.actions ? log.action[log.actions - 1] :
+							 ACTION_NONE;
+
+		if (session.state != ways[i].end || last != ways[i].last)
+			print_message("way %zu\n", i);
+		assert_int_equal(session.state, ways[i].end);
+		assert_int_equal(last, ways[i].last);
+	}
+}
+
+#define CHECK_WAYS(from, ways) check_ways(from, ways, sizeof(ways) / sizeof(*(ways)))
+
+/* Nothing but the policy's word, or the peer's own, lets a side go on alone. */
+static void from_colo(void **state)
+{
+	static const struct way ways[] = {
+		/* the peer is lost */
+		WAY(PRIMARY, SESSION_CLAIMING, ACTION_CLAIM, EVENT_PEER_LOST),
+		WAY(SECONDARY, SESSION_CLAIMING, ACTION_CLAIM, EVENT_PEER_LOST),
+		WAY(SECONDARY, SESSION_CLAIMING, ACTION_CLAIM, EVENT_PEER_OUT),
+		WAY(SECONDARY, SESSION_FAILING, ACTION_FAIL_OVER_QEMU, EVENT_PEER_LOST,
+		    EVENT_GRANTED),
+		WAY(PRIMARY, SESSION_LOST, ACTION_YIELD, EVENT_PEER_LOST, EVENT_REFUSED),
+		WAY(PRIMARY, SESSION_COLO, ACTION_UNCLAIM, EVENT_PEER_LOST, EVENT_PEER_ALIVE),
+		WAY(SECONDARY, SESSION_COLO, ACTION_UNCLAIM, EVENT_PEER_LOST,
+		    EVENT_PEER_LINK_DOWN),
+		WAY(PRIMARY, SESSION_EXITED, ACTION_UNCLAIM, EVENT_PEER_LOST, EVENT_COLO_EXIT,
+		    EVENT_PEER_LINK_DOWN),
+		WAY(SECONDARY, SESSION_LOST, ACTION_GONE, EVENT_PEER_LOST, EVENT_QEMU_GONE),
+		WAY(SECONDARY, SESSION_LOST, ACTION_YIELD, EVENT_PEER_LOST, EVENT_PEER_ACTIVE,
+		    EVENT_GRANTED),
+		/* it says itself that it is out */
+		WAY(SECONDARY, SESSION_ALONE, ACTION_FAILOVER, EVENT_PEER_QEMU_GONE,
+		    EVENT_FAILOVER),
+		WAY(PRIMARY, SESSION_FAILING, ACTION_FAIL_OVER_QEMU, EVENT_PEER_YIELDED),
+		WAY(PRIMARY, SESSION_FAILING, ACTION_FAIL_OVER_QEMU, EVENT_PEER_LOST,
+		    EVENT_PEER_YIELDED),
 		/* its daemon alone is gone: nothing */
-		{COLO_ROLE_PRIMARY,
-		 {EVENT_PEER_DOWN, SESSION_EVENTS},
-		 SESSION_COLO,
-		 ACTION_NONE},
-		{COLO_ROLE_SECONDARY,
-		 {EVENT_PEER_DOWN, SESSION_EVENTS},
-		 SESSION_COLO,
-		 ACTION_NONE},
+		WAY(PRIMARY, SESSION_COLO, ACTION_NONE, EVENT_PEER_DOWN),
+		WAY(SECONDARY, SESSION_COLO, ACTION_NONE, EVENT_PEER_DOWN),
 		/* our guest is gone */
-		{COLO_ROLE_PRIMARY,
-		 {EVENT_QEMU_GONE, SESSION_EVENTS},
-		 SESSION_LOST,
-		 ACTION_GONE},
+		WAY(PRIMARY, SESSION_LOST, ACTION_GONE, EVENT_QEMU_GONE),
+		/* the link is cut, both live and know it: the secondary yields */
+		WAY(PRIMARY, SESSION_TAKING, ACTION_TAKE, EVENT_PEER_LINK_DOWN),
+		WAY(SECONDARY, SESSION_COLO, ACTION_NONE, EVENT_PEER_LINK_DOWN),
+		WAY(SECONDARY, SESSION_LOST, ACTION_YIELD, EVENT_PEER_LINK_DOWN,
+		    EVENT_PEER_TAKING),
 		/* QEMU fails on both sides, both live: the primary goes on */
-		{COLO_ROLE_PRIMARY,
-		 {EVENT_COLO_EXIT, EVENT_PEER_ALIVE, SESSION_EVENTS},
-		 SESSION_TAKING,
-		 ACTION_TAKE},
-		{COLO_ROLE_SECONDARY,
-		 {EVENT_COLO_EXIT, EVENT_PEER_ALIVE, SESSION_EVENTS},
-		 SESSION_EXITED,
-		 ACTION_NONE},
-		{COLO_ROLE_SECONDARY,
-		 {EVENT_COLO_EXIT, EVENT_PEER_TAKING, SESSION_EVENTS},
-		 SESSION_LOST,
-		 ACTION_YIELD},
-		/* ... and a secondary without any word of its peer waits */
-		{COLO_ROLE_SECONDARY,
-		 {EVENT_COLO_EXIT, EVENT_PEER_UNKNOWN, SESSION_EVENTS},
-		 SESSION_EXITED,
-		 ACTION_NONE},
-		{COLO_ROLE_SECONDARY,
-		 {EVENT_COLO_EXIT, EVENT_PEER_LOST, SESSION_EVENTS},
-		 SESSION_FAILING,
-		 ACTION_FAIL_OVER_QEMU},
+		WAY(PRIMARY, SESSION_TAKING, ACTION_TAKE, EVENT_COLO_EXIT, EVENT_PEER_ALIVE),
+		WAY(SECONDARY, SESSION_EXITED, ACTION_NONE, EVENT_COLO_EXIT, EVENT_PEER_ALIVE),
+		WAY(SECONDARY, SESSION_LOST, ACTION_YIELD, EVENT_COLO_EXIT, EVENT_PEER_TAKING),
+		WAY(SECONDARY, SESSION_CLAIMING, ACTION_CLAIM, EVENT_COLO_EXIT,
+		    EVENT_PEER_LOST),
+		WAY(PRIMARY, SESSION_CLAIMING, ACTION_CLAIM, EVENT_COLO_EXIT, EVENT_PEER_DOWN),
+		/* QEMU fails over by somebody else's word: no more than that it left COLO */
+		WAY(SECONDARY, SESSION_EXITED, ACTION_OVER, EVENT_FAILOVER),
+		WAY(SECONDARY, SESSION_CLAIMING, ACTION_OVER, EVENT_PEER_LOST, EVENT_FAILOVER),
+		WAY(SECONDARY, SESSION_FAILING, ACTION_FAIL_OVER_QEMU, EVENT_FAILOVER,
+		    EVENT_PEER_LOST, EVENT_GRANTED),
 		/* the operator: first the peer yields */
-		{COLO_ROLE_SECONDARY,
-		 {EVENT_OPERATOR_TAKE, EVENT_PEER_YIELDED, SESSION_EVENTS},
-		 SESSION_FAILING,
-		 ACTION_FAIL_OVER_QEMU},
-		{COLO_ROLE_SECONDARY,
-		 {EVENT_OPERATOR_TAKE, EVENT_TAKE_TIMEOUT, SESSION_EVENTS},
-		 SESSION_COLO,
-		 ACTION_NOT_TAKEN},
-		{COLO_ROLE_PRIMARY,
-		 {EVENT_COLO_EXIT, EVENT_OPERATOR_TAKE, EVENT_TAKE_TIMEOUT, SESSION_EVENTS},
-		 SESSION_EXITED,
-		 ACTION_NOT_TAKEN},
+		WAY(SECONDARY, SESSION_FAILING, ACTION_FAIL_OVER_QEMU, EVENT_OPERATOR_TAKE,
+		    EVENT_PEER_YIELDED),
+		WAY(SECONDARY, SESSION_COLO, ACTION_NOT_TAKEN, EVENT_OPERATOR_TAKE,
+		    EVENT_TAKE_TIMEOUT),
+		WAY(PRIMARY, SESSION_EXITED, ACTION_NOT_TAKEN, EVENT_COLO_EXIT,
+		    EVENT_OPERATOR_TAKE, EVENT_TAKE_TIMEOUT),
+		WAY(PRIMARY, SESSION_EXITED, ACTION_NOT_TAKEN, EVENT_OPERATOR_TAKE,
+		    EVENT_COLO_EXIT, EVENT_TAKE_TIMEOUT),
+		WAY(PRIMARY, SESSION_CLAIMING, ACTION_CLAIM, EVENT_OPERATOR_TAKE,
+		    EVENT_PEER_LOST),
+		WAY(PRIMARY, SESSION_COLO, ACTION_UNCLAIM, EVENT_OPERATOR_TAKE, EVENT_PEER_LOST,
+		    EVENT_PEER_ALIVE),
+		WAY(PRIMARY, SESSION_CLAIMING, ACTION_CLAIM, EVENT_OPERATOR_CLAIM),
+		/* ... or not: then his word stands */
+		WAY(SECONDARY, SESSION_FAILING, ACTION_FAIL_OVER_QEMU, EVENT_OPERATOR_FORCE,
+		    EVENT_FORCED),
+		WAY(SECONDARY, SESSION_FORCING, ACTION_FORCE, EVENT_PEER_LOST,
+		    EVENT_OPERATOR_FORCE, EVENT_PEER_ALIVE, EVENT_PEER_LOST),
+		WAY(SECONDARY, SESSION_LOST, ACTION_YIELD, EVENT_OPERATOR_FORCE,
+		    EVENT_PEER_ACTIVE, EVENT_FORCED),
 		/* both want: the primary */
-		{COLO_ROLE_SECONDARY,
-		 {EVENT_OPERATOR_TAKE, EVENT_PEER_TAKING, SESSION_EVENTS},
-		 SESSION_LOST,
-		 ACTION_YIELD},
-		{COLO_ROLE_PRIMARY,
-		 {EVENT_OPERATOR_TAKE, EVENT_PEER_TAKING, SESSION_EVENTS},
-		 SESSION_TAKING,
-		 ACTION_TAKE},
+		WAY(SECONDARY, SESSION_LOST, ACTION_YIELD, EVENT_OPERATOR_TAKE,
+		    EVENT_PEER_TAKING),
+		WAY(PRIMARY, SESSION_TAKING, ACTION_TAKE, EVENT_OPERATOR_TAKE,
+		    EVENT_PEER_TAKING),
+		WAY(SECONDARY, SESSION_LOST, ACTION_YIELD, EVENT_OPERATOR_FORCE,
+		    EVENT_PEER_TAKING),
+		WAY(PRIMARY, SESSION_FORCING, ACTION_FORCE, EVENT_OPERATOR_FORCE,
+		    EVENT_PEER_TAKING),
 	};
-	struct session session;
-	struct log log;
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
-		session = play(&log, rows[i].role, SESSION_COLO, rows[i].events);
-		if (session.state != rows[i].end)
-			print_message("row %zu\n", i);
-		assert_int_equal(session.state, rows[i].end);
-		assert_int_equal(log.actions ? log.action[log.actions - 1] : ACTION_NONE,
-				 rows[i].last);
-	}
+	CHECK_WAYS(SESSION_COLO, ways);
+}
+
+static void from_idle(void **state)
+{
+	static const struct way ways[] = {
+		/* a start that fails leads back */
+		WAY(PRIMARY, SESSION_IDLE, ACTION_REFUSE, EVENT_START, EVENT_NOT_BEGUN),
+		WAY(PRIMARY, SESSION_IDLE, ACTION_BEGIN, EVENT_START, EVENT_COLO_EXIT,
+		    EVENT_BEGUN),
+		WAY(SECONDARY, SESSION_LOST, ACTION_END, EVENT_START, EVENT_COLO_EXIT),
+		/* a secondary that does not know that it began takes nothing over */
+		WAY(SECONDARY, SESSION_STARTING, ACTION_START, EVENT_START, EVENT_PEER_LOST,
+		    EVENT_PEER_YIELDED, EVENT_OPERATOR_FORCE),
+		WAY(SECONDARY, SESSION_STARTING, ACTION_REFUSE, EVENT_START, EVENT_FAILOVER),
+		WAY(SECONDARY, SESSION_IDLE, ACTION_REFUSE, EVENT_FAILOVER),
+		/* QEMU's start is told from the state machine's */
+		WAY(PRIMARY, SESSION_ALONE, ACTION_FAILOVER, EVENT_START, EVENT_FAILOVER),
+		/* no COLO: nobody is taken over from */
+		WAY(PRIMARY, SESSION_IDLE, ACTION_NONE, EVENT_PEER_LOST, EVENT_PEER_YIELDED,
+		    EVENT_PEER_ACTIVE),
+		/* a host that comes back, and the other is the survivor */
+		WAY(PRIMARY, SESSION_LOST, ACTION_YIELD, EVENT_PEER_SURVIVOR),
+		WAY(SECONDARY, SESSION_IDLE, ACTION_NONE, EVENT_PEER_SURVIVOR),
+	};
+
+	(void)state;
+	CHECK_WAYS(SESSION_IDLE, ways);
+}
+
+/* The survivor brings a new pair up, and may fail at it. */
+static void from_alone(void **state)
+{
+	static const struct way ways[] = {
+		WAY(PRIMARY, SESSION_COLO, ACTION_START, EVENT_START, EVENT_BEGUN),
+		WAY(PRIMARY, SESSION_ALONE, ACTION_REFUSE, EVENT_START, EVENT_NOT_BEGUN),
+		WAY(SECONDARY, SESSION_ALONE, ACTION_REFUSE, EVENT_START),
+		WAY(PRIMARY, SESSION_ALONE, ACTION_SPLIT, EVENT_PEER_ACTIVE),
+		WAY(SECONDARY, SESSION_ALONE, ACTION_SPLIT, EVENT_PEER_SURVIVOR),
+		WAY(SECONDARY, SESSION_ALONE, ACTION_NONE, EVENT_PEER_LOST, EVENT_PEER_TAKING,
+		    EVENT_OPERATOR_FORCE),
+	};
+
+	(void)state;
+	CHECK_WAYS(SESSION_ALONE, ways);
 }
 
 static void failed_action_changes_nothing(void **state)
@@ -186,18 +259,57 @@ static void meaningless_is_told(void **state)
 	assert_int_equal(log.actions, 0);
 }
 
-/* One row a state and event, and no state without a name. */
+/* No state and no event without a name, and no row that leads nowhere. */
 static void table_is_sound(void **state)
 {
 	(void)state;
 	for (int s = 0; s < SESSION_STATES; s++) {
 		assert_non_null(session_state_names[s]);
-		for (int e = 0; e < SESSION_EVENTS; e++) {
-			const struct session_row *row;
+		for (int e = 0; e < 2 * SESSION_EVENTS; e++) {
+			const struct session_row *row =
+				session_look_up(e % 2 ? PRIMARY : SECONDARY, s, e / 2);
 
-			row = session_look_up(COLO_ROLE_PRIMARY, s, e);
-			assert_true(!row || row->action < SESSION_ACTIONS);
-			assert_non_null(session_event_names[e]);
+			assert_true(!row || (row->action < SESSION_ACTIONS &&
+					     row->next != SESSION_STATES));
+			assert_non_null(session_event_names[e / 2]);
+		}
+	}
+}
+
+/*
+ * Whatever the state: QEMU is told to fail over only after one of these, and a
+ * secondary is active only after QEMU's stage that follows from it.
+ */
+static void who_may_go_on(void **state)
+{
+	static const bool fit[SESSION_EVENTS] = {
+		[EVENT_GRANTED] = true,        [EVENT_FORCED] = true,
+		[EVENT_PEER_YIELDED] = true,   [EVENT_PEER_QEMU_GONE] = true,
+		[EVENT_OPERATOR_TAKE] = true,  [EVENT_OPERATOR_CLAIM] = true,
+		[EVENT_OPERATOR_FORCE] = true,
+	};
+
+	(void)state;
+	for (int s = 0; s < SESSION_STATES; s++) {
+		for (int e = 0; e < 2 * SESSION_EVENTS; e++) {
+			enum colo_role role = e % 2 ? PRIMARY : SECONDARY;
+			enum session_event event = e / 2;
+			const struct session_row *row = session_look_up(role, s, event);
+
+			if (!row)
+				continue;
+			if (row->next == SESSION_FAILING && s != SESSION_FAILING) {
+				assert_int_equal(row->action, ACTION_FAIL_OVER_QEMU);
+				assert_true(fit[event] && event != EVENT_OPERATOR_TAKE &&
+					    event != EVENT_OPERATOR_CLAIM &&
+					    event != EVENT_OPERATOR_FORCE);
+			}
+			if (row->action == ACTION_FAIL_OVER_QEMU)
+				assert_true(fit[event]);
+			if (row->action == ACTION_FAILOVER && role == SECONDARY)
+				assert_true(s == SESSION_FAILING || s == SESSION_ALONE);
+			if (row->next == SESSION_ALONE && s != SESSION_ALONE)
+				assert_int_equal(row->action, ACTION_FAILOVER);
 		}
 	}
 }
@@ -210,8 +322,8 @@ static void lost_stays_shut(void **state)
 
 	(void)state;
 	session = play(&log, COLO_ROLE_SECONDARY, SESSION_LOST,
-		       EVENTS(EVENT_FAILOVER, EVENT_PEER_LOST, EVENT_OPERATOR_FAILOVER,
-			      EVENT_PEER_QEMU_GONE));
+		       EVENTS(EVENT_FAILOVER, EVENT_PEER_LOST, EVENT_OPERATOR_FORCE,
+			      EVENT_GRANTED, EVENT_FORCED, EVENT_PEER_QEMU_GONE));
 	assert_int_equal(session.state, SESSION_LOST);
 	assert_int_equal(log.actions, 1);
 	assert_int_equal(log.action[0], ACTION_REFUSE);
@@ -219,10 +331,13 @@ static void lost_stays_shut(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(checkpoints),
-	cmocka_unit_test(ways_out),
+	cmocka_unit_test(from_colo),
+	cmocka_unit_test(from_idle),
+	cmocka_unit_test(from_alone),
 	cmocka_unit_test(failed_action_changes_nothing),
 	cmocka_unit_test(meaningless_is_told),
 	cmocka_unit_test(table_is_sound),
+	cmocka_unit_test(who_may_go_on),
 	cmocka_unit_test(lost_stays_shut),
 };
 
