@@ -13,7 +13,7 @@
 #include "takeover.h"
 #include "words.h"
 
-#define ASK_MS         1000           /* for a witness */
+#define ASK_MS         10000          /* for a witness: its disk may be slow */
 #define ASK_AGAIN_NS   (200 * MS_NS)  /* one that was not reached */
 #define FENCE_AGAIN_NS (1000 * MS_NS) /* one that has failed */
 #define RELEASE_NS     (1000 * MS_NS) /* a session that is to be given back */
