@@ -36,8 +36,8 @@ PACKAGES      := build-essential clang llvm bpftool libbpf-dev libelf-dev zlib1g
 LINT_PACKAGES := clang-format clang-tidy cppcheck shellcheck
 PACKAGE_FILES := qemu-glue/packages tests/vm/packages
 
-BPF_OBJECTS := $(BUILD)/primary.bpf.o $(BUILD)/secondary.bpf.o
-SKELETONS   := $(BUILD)/primary.skel.h $(BUILD)/secondary.skel.h
+BPF_OBJECTS := $(BUILD)/primary.bpf.o $(BUILD)/secondary.bpf.o $(BUILD)/port.bpf.o
+SKELETONS   := $(BUILD)/primary.skel.h $(BUILD)/secondary.skel.h $(BUILD)/port.skel.h
 BINARY      := $(BUILD)/colo-bpf
 # All of the loader but main(), for the tests.
 LOADER_LIB     := $(BUILD)/libcolo.a
@@ -52,7 +52,8 @@ TEST_PREREQUISITES := $(BUILD)/unit
 .PHONY: all
 all: $(BINARY)
 
--include qemu-glue/qemu.mk tests/tools/tools.mk tests/cases/cases.mk tests/differ/differ.mk tests/vm/vm.mk
+-include qemu-glue/qemu.mk tests/tools/tools.mk tests/cases/cases.mk tests/differ/differ.mk tests/streams/streams.mk \
+	 tests/vm/vm.mk
 
 # --- BPF ---------------------------------------------------------------------
 
@@ -116,15 +117,15 @@ SCRIPTS    = $(shell grep -lE '^\#!/bin/(ba|da|)sh' .ci/* tests/run tests/*/* qe
 TIDY       = $(CLANG_TIDY) --quiet --warnings-as-errors='*'
 TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -Iinclude -Iloader -isystem $(BUILD) -Itests/unit
 
-# install.c includes the generated skeletons, which leak when memory is short.
+# image.c includes the generated skeletons, which leak when memory is short.
 .PHONY: check-format lint
 check-format:
 	$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED)
 
 lint: $(SKELETONS)
 	@.ci/deps $(LINT_PACKAGES)
-	$(TIDY) $(filter-out loader/install.c,$(LOADER_SOURCES)) $(UNIT_SOURCES) -- $(TIDY_FLAGS)
-	$(TIDY) --checks=-clang-analyzer-unix.Malloc loader/install.c -- $(TIDY_FLAGS)
+	$(TIDY) $(filter-out loader/image.c,$(LOADER_SOURCES)) $(UNIT_SOURCES) -- $(TIDY_FLAGS)
+	$(TIDY) --checks=-clang-analyzer-unix.Malloc loader/image.c -- $(TIDY_FLAGS)
 	cppcheck --quiet --std=c11 --error-exitcode=1 --enable=warning,performance,portability \
 		--inline-suppr --suppress=missingIncludeSystem --suppress=ctunullpointer \
 		'-DLIBBPF_OPTS(type,name,...)=struct type name = {__VA_ARGS__}' \

@@ -24,6 +24,7 @@
 
 #define CTX_DROP        TC_ACT_SHOT
 #define CTX_STACK       TC_ACT_OK
+#define CTX_NEXT        TC_ACT_UNSPEC /* the filters behind this one go on */
 #define CTX_STORE_FLAGS (BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH)
 
 static __always_inline int ctx_load(struct __sk_buff *ctx, __u32 off, void *to, __u32 len)

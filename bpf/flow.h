@@ -28,6 +28,7 @@ static __always_inline void flow_template(struct colo_flow *f, const struct colo
 	f->p_commit.head = f->p_commit.tail = COLO_NONE;
 	f->s_wait.head = f->s_wait.tail = COLO_NONE;
 	f->s_next_epoch.head = f->s_next_epoch.tail = COLO_NONE;
+	f->p_ready.head = f->p_ready.tail = COLO_NONE;
 }
 
 /* The flow of the key, made if it is new; NULL if the table is full. */

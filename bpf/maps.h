@@ -56,9 +56,11 @@ struct scratch {
 	__u32 compared_to;           /* how far from its start that record was compared */
 	struct colo_control control; /* off the stack: 512 bytes for a chain of calls */
 	struct colo_link_counts counts;
-	struct span span;            /* of a TCP packet in fragments */
-	struct colo_flow flow;       /* value of a new flow */
-	struct colo_rewrite rewrite; /* likewise on a secondary */
+	struct span span;                    /* of a TCP packet in fragments */
+	struct colo_flow flow;               /* value of a new flow */
+	struct colo_rewrite rewrite;         /* likewise on a secondary */
+	struct colo_translation translation; /* value of a new one */
+	struct colo_flow_key quoted;         /* of a packet that an ICMP error quotes */
 };
 
 struct {
@@ -143,6 +145,21 @@ struct {
 	__type(key, __u32);
 	__type(value, enum colo_action);
 } policy SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, COLO_PASSTHROUGH_MAX);
+	__type(key, __u32);
+	__type(value, struct colo_passthrough);
+} passthrough SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct colo_flow_key);
+	__type(value, struct colo_translation);
+} translations SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

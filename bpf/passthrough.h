@@ -7,13 +7,6 @@
 
 #include "parse.h"
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, COLO_PASSTHROUGH_MAX);
-	__type(key, __u32);
-	__type(value, struct colo_passthrough);
-} passthrough SEC(".maps");
-
 struct passthrough_walk {
 	const struct colo_flow_key *key;
 	struct colo_passthrough *found;

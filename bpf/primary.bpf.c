@@ -9,13 +9,15 @@
  *              for leaves
  *   control    run by the daemon: commit, failover, time-outs, reclaim
  *
- * Outside COLO guest and port are one plain wire.
+ * Outside COLO guest and port are one plain wire. The clients' numbers are the
+ * guest's inside of the port: translate.h.
  */
 #include "stream.h"
 #include "datagram.h"
 #include "mirror.h"
 #include "passthrough.h"
 #include "span.h"
+#include "translate.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -28,7 +30,8 @@ static __always_inline int unheld(const struct colo_flow_key *key, __u32 reason,
 }
 
 static __always_inline void release_init(struct release *r, struct __sk_buff *ctx,
-					 struct colo_flow *f, __u32 ifindex, __u32 l4_off)
+					 struct colo_flow *f, __u32 ifindex, __u32 l4_off,
+					 __u64 now)
 {
 	r->ctx = ctx;
 	r->flow = f;
@@ -39,6 +42,7 @@ static __always_inline void release_init(struct release *r, struct __sk_buff *ct
 	r->partial = -1;
 	r->ended = 0;
 	r->spent = 0;
+	release_set_later(f, f->p_ready.count || lease_is_out(now));
 }
 
 /*
@@ -65,7 +69,7 @@ static __always_inline struct colo_flow *flow_get_locked(struct scratch *s, __u6
 	return NULL;
 }
 
-/* Whether frames of P are held, whatever they wait for. */
+/* Whether frames of P are held that a commit, at the latest, lets go. */
 static __always_inline __u32 flow_holds(const struct colo_flow *f)
 {
 	return f->p_held.count + f->p_ackwait.count + f->p_commit.count;
@@ -102,7 +106,7 @@ static __always_inline __u32 hold(struct __sk_buff *ctx, struct colo_flow *f, __
 	struct colo_config *c = config_get();
 	__u32 idx;
 
-	if (!c || flow_holds(f) >= c->queue_max) {
+	if (!c || flow_holds(f) + f->p_ready.count >= c->queue_max) {
 		unheld(&f->key, COLO_REASON_QUEUE_FULL, seq);
 		return COLO_NONE;
 	}
@@ -142,6 +146,7 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, st
 	struct colo_flow *f = r->flow;
 	struct scratch *s = scratch_get();
 	int covered, fresh, ret;
+	struct colo_frame *fr;
 	__u32 idx;
 
 	if (!s)
@@ -154,7 +159,7 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, st
 		fresh = !stream_rst_again(f, p);
 	else
 		fresh = p->seq != p->end && !vouched_for(f, p->seq, p->end);
-	if (!fresh && covered) {
+	if (!fresh && covered && !(f->flags & COLO_F_LATER)) {
 		COUNT(p_covered);
 		ret = ctx_send_copy(ctx, r->ifindex);
 		if (ret)
@@ -165,7 +170,11 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, st
 	if (idx == COLO_NONE)
 		return CTX_DROP;
 	if (!fresh) {
-		queue_append(&f->p_ackwait, idx);
+		fr = frame_at(idx);
+		if (covered && fr)
+			release_ready_add(r, idx, fr);
+		else
+			queue_append(&f->p_ackwait, idx);
 		COUNT(p_held);
 		return CTX_DROP;
 	}
@@ -229,7 +238,7 @@ static __always_inline int p_frame(struct __sk_buff *ctx, struct scratch *s,
 	if (!f)
 		return unheld(&p->key, COLO_REASON_FLOW_FULL, p->seq);
 	f->seen_ns = bpf_ktime_get_ns();
-	release_init(&r, ctx, f, port, p->l4_off);
+	release_init(&r, ctx, f, port, p->l4_off, f->seen_ns);
 	if (!flow_is_current(f, ses->epoch))
 		ret = unheld(&p->key, COLO_REASON_QUEUE_FULL, p->seq);
 	else if (parsed == PARSE_MALFORMED)
@@ -242,6 +251,8 @@ static __always_inline int p_frame(struct __sk_buff *ctx, struct scratch *s,
 		ret = p_datagram(ctx, &r, p);
 	if (cut)
 		cut = span_find(f, p->ack);
+	r.self = COLO_NONE;
+	release_ready(&r);
 	word_unlock(&f->lock);
 	if (cut > 0)
 		span_note(ses->epoch);
@@ -265,17 +276,24 @@ static __always_inline int pass_uncompared(struct __sk_buff *ctx, const struct p
 	return ctx_send(c->port_ifindex);
 }
 
+/* What passes uncompared is not held for the lease. */
+static __always_inline int unleased(void)
+{
+	COUNT(p_unleased);
+	return CTX_DROP;
+}
+
 SEC("tc")
 int guest_out(struct __sk_buff *ctx)
 {
 	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
 	struct scratch *s = scratch_get();
-	int parsed;
+	int parsed, out;
 
 	if (!ses || !c || !s)
 		return CTX_DROP;
-	if (ses->mode == COLO_MODE_WIRE) {
+	if (ses->mode == COLO_MODE_WIRE || ses->mode == COLO_MODE_ACTIVE) {
 		COUNT(wire_out);
 		return ctx_send(c->port_ifindex);
 	}
@@ -294,12 +312,17 @@ int guest_out(struct __sk_buff *ctx)
 		COUNT(parse_failed);
 		return p_frame(ctx, s, ses, c->port_ifindex, parsed);
 	}
-	if (c->passthrough && passthrough_match(1)) {
+	out = ses->lease_ns && lease_is_out(bpf_ktime_get_ns());
+	if (c->passthrough && passthrough_match(!out)) {
+		if (out)
+			return unleased();
 		COUNT(p_passthrough);
 		return pass_uncompared(ctx, &s->pkt, ses, c);
 	}
 	switch (action_of(s->pkt.class)) {
 	case COLO_ACTION_PASS:
+		if (out)
+			return unleased();
 		COUNT(p_policy_pass);
 		return pass_uncompared(ctx, &s->pkt, ses, c);
 	case COLO_ACTION_DROP:
@@ -317,14 +340,15 @@ int port_in(struct __sk_buff *ctx)
 	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
 	struct scratch *s = scratch_get();
+	__u32 bytes;
 	int parsed;
 	__u64 epoch;
 
 	if (!ses || !c || !s)
 		return CTX_DROP;
-	if (ses->mode == COLO_MODE_WIRE) {
+	if (ses->mode == COLO_MODE_WIRE || ses->mode == COLO_MODE_ACTIVE) {
 		COUNT(wire_in);
-		return ctx_send(c->guest_ifindex);
+		return wire_arrival(ctx, ses, c->guest_ifindex);
 	}
 	if (ses->mode != COLO_MODE_PRIMARY) {
 		COUNT(shut_in);
@@ -334,9 +358,12 @@ int port_in(struct __sk_buff *ctx)
 	parsed = packet_parse(ctx, FROM_CLIENT);
 	if (parsed != PARSE_OK)
 		COUNT(in_parse_failed);
+	bytes = link_tcp_bytes(&s->pkt, parsed);
+	if (ses->translations && translate_arrival(ctx, parsed) < 0)
+		return CTX_DROP;
 	/* read once: tag and count must be of the same epoch */
 	epoch = *(volatile __u64 *)&ses->epoch;
-	link_count(&link_sent, epoch, link_tcp_bytes(&s->pkt, parsed));
+	link_count(&link_sent, epoch, bytes);
 	/* first the link: the control frame of an answer must not overtake it */
 	if (link_send_copy(ctx, COLO_LINK_INPUT, epoch, c->link_ifindex))
 		COUNT(in_mirror_failed);
@@ -473,7 +500,7 @@ static __always_inline void s_frame(struct __sk_buff *ctx, struct scratch *s,
 	struct packet *p = &s->pkt;
 	struct release r;
 	struct colo_flow *f;
-	__u64 now;
+	__u64 open;
 
 	f = flow_get_locked(s, ses->epoch);
 	if (!f) {
@@ -482,11 +509,11 @@ static __always_inline void s_frame(struct __sk_buff *ctx, struct scratch *s,
 		return;
 	}
 	f->seen_ns = bpf_ktime_get_ns();
-	release_init(&r, ctx, f, port, p->l4_off);
-	now = ses->epoch;
+	release_init(&r, ctx, f, port, p->l4_off, f->seen_ns);
+	open = ses->epoch;
 	if (epoch < f->epoch)
 		COUNT(s_old_epoch); /* a commit came in between */
-	else if (!flow_is_current(f, now) || epoch > f->epoch)
+	else if (!flow_is_current(f, open) || epoch > f->epoch)
 		s_early(ctx, &r, ses, epoch);
 	else if (epoch < f->epoch)
 		COUNT(s_old_epoch);
@@ -494,6 +521,7 @@ static __always_inline void s_frame(struct __sk_buff *ctx, struct scratch *s,
 		s_stream(ctx, &r, s);
 	else
 		s_datagram(ctx, &r);
+	release_ready(&r);
 	word_unlock(&f->lock);
 }
 
@@ -520,17 +548,17 @@ static __always_inline int s_received(struct __sk_buff *ctx, struct colo_session
 		request(COLO_REASON_MALFORMED, &s->pkt.key, 0);
 		return CTX_DROP;
 	}
-	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
-		COUNT(s_unheld);
-		request(COLO_REASON_UNTRANSLATABLE, &s->pkt.key, 0);
-		return CTX_DROP;
-	}
 	if (c->passthrough && passthrough_match(0)) {
 		COUNT(s_passthrough);
 		return CTX_DROP;
 	}
 	if (action_of(s->pkt.class) != COLO_ACTION_COMPARE) {
 		COUNT(s_policy_drop);
+		return CTX_DROP;
+	}
+	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
+		COUNT(s_unheld);
+		request(COLO_REASON_UNTRANSLATABLE, &s->pkt.key, 0);
 		return CTX_DROP;
 	}
 	s_frame(ctx, s, ses, port, epoch + ahead);
@@ -579,9 +607,11 @@ static __always_inline __u32 control_commit(struct release *r, __u64 epoch)
 	if (f->epoch >= epoch)
 		return 0;
 	r->end = END_COMMITTED;
-	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
-	if (flow_holds(f))
+	if (release_ready(r))
 		return r->ended | COLO_CONTROL_AGAIN;
+	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
+	if (flow_holds(f)) /* or it came later than is asked for */
+		return r->ended | (r->ended >= RELEASE_MAX ? COLO_CONTROL_AGAIN : 0);
 	flow_commit(f, epoch);
 	if (f->s_next_epoch.count)
 		bpf_loop(WALK_MAX, early_step, r, 0);
@@ -593,9 +623,15 @@ static __always_inline __u32 control_end(struct release *r, __u32 end)
 	struct colo_flow *f = r->flow;
 
 	r->end = end;
-	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
-	if (flow_holds(f))
+	/* who is alone needs no lease, and what is dropped none either */
+	if (f->p_ready.count)
+		bpf_loop(RELEASE_MAX, release_ready_step, r, 0);
+	if (f->p_ready.count)
 		return r->ended | COLO_CONTROL_AGAIN;
+	release_set_later(f, 0);
+	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
+	if (flow_holds(f)) /* or it came later than is asked for */
+		return r->ended | (r->ended >= RELEASE_MAX ? COLO_CONTROL_AGAIN : 0);
 	drop_waiting(&f->s_wait, end);
 	drop_waiting(&f->s_next_epoch, end);
 	f->flags &= ~(COLO_F_WATCH | COLO_F_PENDING);
@@ -606,6 +642,8 @@ static __always_inline __u32 control_release(struct release *r)
 {
 	struct colo_flow *f = r->flow;
 
+	if (release_ready(r))
+		return r->ended ? r->ended | COLO_CONTROL_AGAIN : 0;
 	if (f->flags & COLO_F_TCP)
 		release_stream(r);
 	else
@@ -692,7 +730,8 @@ __noinline int control_reclaim(struct colo_flow *f)
 	struct scratch *s = scratch_get();
 	__u64 now = bpf_ktime_get_ns(), limit;
 
-	if (!c || !s || !f || flow_holds(f) || f->s_wait.count || f->s_next_epoch.count)
+	if (!c || !s || !f || flow_holds(f) || f->p_ready.count || f->s_wait.count ||
+	    f->s_next_epoch.count)
 		return 0;
 	limit = c->flow_idle_ms;
 	if (f->flags & (COLO_F_RST | COLO_F_P_FIN))
@@ -724,6 +763,8 @@ int control(struct __sk_buff *ctx)
 	op = &s->control;
 	if (op->op == COLO_CONTROL_REQUEST)
 		return request(op->reason, &op->key, 0);
+	if (op->op == COLO_CONTROL_EXPIRE)
+		return translation_expire(s);
 	f = bpf_map_lookup_elem(&flows, &op->key);
 	if (!f)
 		return 0;
@@ -733,7 +774,7 @@ int control(struct __sk_buff *ctx)
 		word_unlock_stale(&f->lock);
 		return 0;
 	}
-	release_init(&r, ctx, f, c->port_ifindex, 0);
+	release_init(&r, ctx, f, c->port_ifindex, 0, bpf_ktime_get_ns());
 	r.partial = 0; /* a packet made by BPF_PROG_RUN is complete */
 	switch (op->op) {
 	case COLO_CONTROL_RELEASE:

@@ -7,7 +7,7 @@
 #ifndef COLO_BPF_QUOTE_H
 #define COLO_BPF_QUOTE_H
 
-#include "rewrite.h"
+#include "numbers.h"
 
 #define QUOTE_OFF      8  /* of the quoted packet, from the ICMP header */
 #define QUOTE_SEQ_END  8  /* bytes of TCP up to the end of seq: what each quote has */
@@ -52,13 +52,13 @@ static __always_inline __u32 quote_skip_ext(const struct packet *p, __u32 ip)
 }
 
 /*
- * Find the quoted TCP header and make scratch.rewrite.key its flow's. Returns
+ * Find the quoted TCP header and make scratch.quoted its flow's key. Returns
  * its offset, 0 if there is none. `dir`: who sent the error; the quoted packet
  * was sent by the other.
  */
 static __always_inline __u32 quote_find(struct scratch *s, enum parse_direction dir)
 {
-	struct colo_flow_key *key = &s->rewrite.key;
+	struct colo_flow_key *key = &s->quoted;
 	struct packet *p = &s->pkt;
 	__u32 ip = p->l4_off + QUOTE_OFF, tcp, src, dst, n = 4;
 	__be16 sport, dport;
@@ -120,23 +120,25 @@ static __always_inline __u32 quote_end(const struct packet *p, __u32 tcp)
 
 /*
  * The quoted header in the other side's numbers, in scratch.out: as if what its
- * sender's packet has undergone on its way had not happened. The deltas in
- * scratch.rewrite are those of that way back. 0: it stays as it is.
+ * sender's packet has undergone on its way had not happened. 0: it stays as it
+ * is.
  */
-static __always_inline int quote_rewrite(struct scratch *s, __u32 tcp, __u32 end, int direction)
+static __always_inline int quote_rewrite(struct scratch *s, __u32 tcp, __u32 end,
+					 enum parse_direction dir, __u32 seq_delta,
+					 __u32 ts_delta)
 {
 	struct packet *p = &s->pkt;
 
 	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
-	if (direction == FROM_CLIENT) {
-		rewrite_out(s, &s->rewrite, tcp, end, 0);
+	if (dir == FROM_CLIENT) {
+		numbers_out(s, tcp, end, -seq_delta, -ts_delta);
 		return 1;
 	}
 	if (tcp + QUOTE_ACK_END > end)
 		return 0;
 	if (tcp + QUOTE_ACK_END + 4 <= end && !(hdr8(p, tcp + 13) & 0x10))
 		return 0;
-	rewrite_in(s, &s->rewrite, tcp, end, COLO_FR_ACK);
+	numbers_in(s, tcp, end, -seq_delta, -ts_delta);
 	return 1;
 }
 
@@ -166,37 +168,21 @@ static __always_inline int quote_replace(struct __sk_buff *ctx, struct scratch *
 }
 
 /*
- * scratch.pkt is an ICMP error that `direction` sent: put what it quotes into
- * the numbers of whom it goes to. 1: translated, 0: nothing to do, negative:
- * the packet must not go on.
+ * scratch.pkt is an ICMP error that `dir` sent; put the TCP header that it
+ * quotes, at tcp, into the numbers of whom it goes to. The deltas are the
+ * client's numbers - the guest's. 1: translated, 0: nothing to do, negative: the
+ * packet must not go on.
  */
-__noinline int quote_translate(struct __sk_buff *ctx, int direction)
+static __always_inline int quote_shift(struct __sk_buff *ctx, struct scratch *s, __u32 tcp,
+				       enum parse_direction dir, __u32 seq_delta,
+				       __u32 ts_delta)
 {
-	struct scratch *s = scratch_get();
-	struct colo_session *ses = session_get();
-	struct colo_rewrite *f;
-	__u32 tcp, end;
+	__u32 end;
 
-	if (!s || !ses)
-		return -1;
-	tcp = quote_find(s, direction);
-	if (!tcp)
-		return 0;
-	f = rewrite_find(&s->rewrite.key);
-	if (!f)
-		return 0;
-	s->rewrite.seq_delta = 0;
-	s->rewrite.ts_delta = 0;
-	s->rewrite.flags = 0;
-	if (f->epoch == ses->epoch && f->flags & COLO_RW_OFFSET) {
-		s->rewrite.seq_delta = -f->seq_delta;
-		s->rewrite.ts_delta = -f->ts_delta;
-	}
-	word_unlock(&f->lock);
-	if (!s->rewrite.seq_delta && !s->rewrite.ts_delta)
+	if (!seq_delta && !ts_delta)
 		return 0;
 	end = quote_end(&s->pkt, tcp);
-	if (!quote_rewrite(s, tcp, end, direction))
+	if (!quote_rewrite(s, tcp, end, dir, seq_delta, ts_delta))
 		return 0;
 	return quote_replace(ctx, s, tcp, end) ? -1 : 1;
 }

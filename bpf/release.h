@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Frames of P leave: by a match, a commit or a failover, under the flow's
- * lock, and in order (rules 1 to 4 and 6).
+ * lock, and in order (rules 1 to 4 and 6). While the lease has run out, what
+ * may leave goes to p_ready instead, in the order in which it would have left,
+ * and all else is as if it had; what comes after it goes behind it.
  */
 #ifndef COLO_BPF_RELEASE_H
 #define COLO_BPF_RELEASE_H
 
 #include "emit.h"
 #include "flow.h"
+#include "serial.h"
 
 #define ACKWAIT_WALK 1024 /* frames that are looked at for a covered ack */
 #define RELEASE_MAX  64   /* frames a program run may release */
@@ -32,14 +35,16 @@ struct release {
 	__u32 next;  /* of the walk through p_ackwait */
 };
 
-static __always_inline int seq_lt(__u32 a, __u32 b)
+/*
+ * Has the lease run out: another host may be the active one by now. A clock's
+ * reading that is older than the wait for a lock is too old for this.
+ */
+static __always_inline int lease_is_out(__u64 now)
 {
-	return (__s32)(a - b) < 0;
-}
+	struct colo_session *ses = session_get();
+	__u64 lease = ses ? *(volatile __u64 *)&ses->lease_ns : 1;
 
-static __always_inline int seq_leq(__u32 a, __u32 b)
-{
-	return (__s32)(a - b) <= 0;
+	return lease && now >= lease;
 }
 
 static __always_inline void count_p_end(__u32 end)
@@ -150,6 +155,74 @@ static __always_inline void release_end(struct release *r, struct colo_queue *q,
 	r->ended++;
 }
 
+/* Whether what may leave goes to p_ready. */
+static __always_inline void release_set_later(struct colo_flow *f, __u32 later)
+{
+	f->flags &= ~COLO_F_LATER;
+	if (later)
+		f->flags |= COLO_F_LATER;
+}
+
+/* The frame of P, which is in no other queue any more, may leave, but not now. */
+static __always_inline void release_ready_add(struct release *r, __u32 idx,
+					      struct colo_frame *fr)
+{
+	fr->flags |= COLO_FR_READY;
+	if (r->end == END_COMMITTED)
+		fr->flags |= COLO_FR_COMMITTED;
+	queue_append(&r->flow->p_ready, idx);
+	COUNT(p_waited);
+	r->ended++;
+}
+
+static __always_inline void release_later(struct release *r, struct colo_queue *q, __u32 idx,
+					  struct colo_frame *fr)
+{
+	queue_remove(q, idx);
+	release_ready_add(r, idx, fr);
+}
+
+static long release_ready_step(__u32 step __unused, void *arg)
+{
+	struct release *r = arg;
+	struct colo_flow *f = r->flow;
+	__u32 idx = f->p_ready.head, end = r->end;
+	struct colo_frame *fr = frame_at(idx);
+
+	if (!fr)
+		return 1;
+	if (end != END_DISCARDED) {
+		if (release_units(r, idx, fr, fr->released, fr->end)) {
+			if (end == END_MATCHED) {
+				release_pending(f);
+				return 1;
+			}
+			COUNT(port_failed);
+		}
+		r->end = fr->flags & COLO_FR_COMMITTED ? END_COMMITTED : END_MATCHED;
+	}
+	release_end(r, &f->p_ready, idx);
+	r->end = end;
+	return 0;
+}
+
+/*
+ * What has waited for the lease leaves, if that is there again. Returns whether
+ * there is more than one run lets go.
+ */
+static __always_inline int release_ready(struct release *r)
+{
+	struct colo_flow *f = r->flow;
+
+	if (!f->p_ready.count || lease_is_out(bpf_ktime_get_ns()))
+		return 0;
+	bpf_loop(RELEASE_MAX, release_ready_step, r, 0);
+	release_set_later(f, f->p_ready.count);
+	if (f->p_ready.count)
+		release_pending(f);
+	return f->p_ready.count != 0;
+}
+
 static __always_inline int ack_covered(const struct colo_flow *f, __u32 flags, __u32 ack)
 {
 	if (!(flags & COLO_FR_ACK))
@@ -170,6 +243,10 @@ static long release_ackwait_step(__u32 step __unused, void *arg)
 	r->next = fr->next;
 	if (!ack_covered(f, fr->flags, fr->ack))
 		return 0;
+	if (f->flags & COLO_F_LATER) {
+		release_later(r, &f->p_ackwait, idx, fr);
+		return 0;
+	}
 	if (release_units(r, idx, fr, fr->seq, fr->end)) {
 		release_pending(f);
 		return 1;
@@ -238,6 +315,13 @@ static long release_stream_step(__u32 step __unused, void *arg)
 	} else if (to == fr->released || (to != fr->end && f->flags & COLO_F_MISMATCH)) {
 		return 1; /* before a mismatch the head waits for its tail, and the commit */
 	}
+	if (f->flags & COLO_F_LATER) {
+		if (to != fr->end)
+			return 1; /* it leaves with its tail */
+		stream_left(f, fr->seq, to);
+		release_later(r, &f->p_held, idx, fr);
+		return 0;
+	}
 	if (release_units(r, idx, fr, fr->released, to)) {
 		release_pending(f);
 		return 1;
@@ -259,13 +343,16 @@ static long release_datagram_step(__u32 step __unused, void *arg)
 
 	if (!fr || !(fr->flags & COLO_FR_MATCHED))
 		return 1;
-	if (release_units(r, idx, fr, fr->seq, fr->end)) {
+	if (!(f->flags & COLO_F_LATER) && release_units(r, idx, fr, fr->seq, fr->end)) {
 		release_pending(f);
 		return 1;
 	}
 	if (f->p_matched_held)
 		f->p_matched_held--;
-	release_end(r, &f->p_held, idx);
+	if (f->flags & COLO_F_LATER)
+		release_later(r, &f->p_held, idx, fr);
+	else
+		release_end(r, &f->p_held, idx);
 	return 0;
 }
 
@@ -299,6 +386,7 @@ static long release_all_step(__u32 step __unused, void *arg)
 	struct release *r = arg;
 	struct colo_flow *f = r->flow;
 	struct colo_queue *q = &f->p_commit;
+	struct scratch *s = scratch_get();
 	struct colo_frame *fr;
 	__u32 idx;
 
@@ -306,12 +394,16 @@ static long release_all_step(__u32 step __unused, void *arg)
 		q = older_queue(&f->p_ackwait, &f->p_held);
 	idx = q->head;
 	fr = frame_at(idx);
-	if (!fr)
+	if (!fr || !s || (s->control.until_ns && s->control.until_ns <= fr->held_ns))
 		return 1;
-	if (r->end != END_DISCARDED && release_units(r, idx, fr, fr->released, fr->end))
-		COUNT(port_failed);
 	if (q == &f->p_held && fr->flags & COLO_FR_MATCHED && f->p_matched_held)
 		f->p_matched_held--;
+	if (f->flags & COLO_F_LATER) {
+		release_later(r, q, idx, fr);
+		return 0;
+	}
+	if (r->end != END_DISCARDED && release_units(r, idx, fr, fr->released, fr->end))
+		COUNT(port_failed);
 	release_end(r, q, idx);
 	return 0;
 }

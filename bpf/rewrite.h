@@ -11,14 +11,13 @@
 #ifndef COLO_BPF_REWRITE_H
 #define COLO_BPF_REWRITE_H
 
-#include "emit.h"
 #include "lock.h"
-#include "options.h"
+#include "numbers.h"
+#include "quote.h"
 
-#define WAIT_MAX       64   /* segments of a flow and side that wait */
-#define DROP_MAX       1024 /* more than any queue of a flow has */
-#define SACK_EDGES_MAX 8
-#define LOOKUP_TRIES   2
+#define WAIT_MAX     64   /* segments of a flow and side that wait */
+#define DROP_MAX     1024 /* more than any queue of a flow has */
+#define LOOKUP_TRIES 2
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -27,11 +26,6 @@ struct {
 	__type(key, struct colo_flow_key);
 	__type(value, struct colo_rewrite);
 } flows SEC(".maps");
-
-static __always_inline int seq_lt(__u32 a, __u32 b)
-{
-	return (__s32)(a - b) < 0;
-}
 
 static __always_inline struct colo_rewrite *rewrite_find(const struct colo_flow_key *key)
 {
@@ -186,102 +180,28 @@ static __always_inline void rewrite_offset(struct colo_rewrite *f)
 	f->flags |= COLO_RW_OFFSET | COLO_RW_P_USED;
 }
 
-static __always_inline __u32 get32(struct scratch *s, __u32 off)
+/* Translate the TCP header at l4 in scratch.out that the secondary's guest made. */
+static __always_inline void rewrite_out(struct scratch *s, const struct colo_rewrite *f,
+					__u32 l4, __u32 end)
 {
-	return bpf_ntohl(*(__be32 *)(s->out + in_hdr(off)));
+	numbers_out(s, l4, end, f->seq_delta, f->ts_delta);
 }
 
-static __always_inline void options_of_out(struct options *o, struct scratch *s, __u32 l4,
-					   __u32 end)
+/* Translate the TCP header of a client. */
+static __always_inline void rewrite_in(struct scratch *s, const struct colo_rewrite *f,
+				       __u32 l4, __u32 end, __u32 flags)
 {
-	__u32 w0;
-
-	__builtin_memset(o, 0, sizeof(*o));
-	if (end <= l4 + TCP_LEN)
-		return;
-	w0 = get32(s, l4 + TCP_LEN);
-	if (w0 == 0x0101080a && end == l4 + TCP_LEN + 12)
-		o->ts = l4 + TCP_LEN + 4; /* what Linux sends nearly always */
-	else
-		options_scan(o, s, l4, end);
-}
-
-/*
- * Translate the TCP header at l4 in scratch.out that the secondary's guest
- * made. clamp: TSval must not fall below what the client has echoed, or its
- * PAWS would drop the segment.
- */
-static __always_inline void rewrite_out(struct scratch *s, struct colo_rewrite *f, __u32 l4,
-					__u32 end, int clamp)
-{
-	struct options o;
-	__u32 tsval;
-
-	out32(s, l4 + 4, get32(s, l4 + 4) + f->seq_delta);
-	options_of_out(&o, s, l4, end);
-	if (!o.ts)
-		return;
-	tsval = get32(s, o.ts) + f->ts_delta;
-	if (clamp && f->flags & COLO_RW_ECHO && seq_lt(tsval, f->ts_echo)) {
-		f->ts_delta += f->ts_echo - tsval;
-		f->flags |= COLO_RW_OFFSET;
-		tsval = f->ts_echo;
-	}
-	out32(s, o.ts, tsval);
-}
-
-struct sack {
-	struct scratch *s;
-	__u32 off;
-	__u32 left;
-	__u32 delta;
-};
-
-static long sack_step(__u32 step __unused, void *arg)
-{
-	struct sack *k = arg;
-
-	if (k->left < 4)
-		return 1;
-	out32(k->s, k->off, get32(k->s, k->off) - k->delta);
-	k->off += 4;
-	k->left -= 4;
-	return 0;
-}
-
-/* Translate the TCP header of a client: ack, SACK edges, TSecr. */
-static __always_inline void rewrite_in(struct scratch *s, struct colo_rewrite *f, __u32 l4,
-				       __u32 end, __u32 flags)
-{
-	struct sack k = {.s = s, .delta = f->seq_delta};
-	struct options o;
-
-	if (!(flags & COLO_FR_ACK))
-		return;
-	out32(s, l4 + 8, get32(s, l4 + 8) - f->seq_delta);
-	options_of_out(&o, s, l4, end);
-	if (o.ts)
-		out32(s, o.ts + 4, get32(s, o.ts + 4) - f->ts_delta);
-	if (o.sack) {
-		k.off = o.sack;
-		k.left = o.sack_len;
-		bpf_loop(SACK_EDGES_MAX, sack_step, &k, 0);
-	}
+	if (flags & COLO_FR_ACK)
+		numbers_in(s, l4, end, f->seq_delta, f->ts_delta);
 }
 
 /* The highest TSecr of the client: how far P's clock was seen. */
-static __always_inline void rewrite_note_echo(struct scratch *s, struct colo_rewrite *f,
-					      const struct packet *p)
+static __always_inline void rewrite_note_echo(struct scratch *s, struct colo_rewrite *f)
 {
-	struct options o;
 	__u32 echo;
 
-	if (!(p->flags & COLO_FR_ACK))
+	if (!numbers_echo(s, &echo))
 		return;
-	options_of_out(&o, s, p->l4_off, p->hdr_len);
-	if (!o.ts)
-		return;
-	echo = get32(s, o.ts + 4);
 	if (!(f->flags & COLO_RW_ECHO) || seq_lt(f->ts_echo, echo))
 		f->ts_echo = echo;
 	f->flags |= COLO_RW_ECHO;
@@ -317,6 +237,33 @@ static __always_inline int carrier_how(struct __sk_buff *ctx, struct scratch *s,
 	if (partial < 0)
 		return -1;
 	return ifindex << HOW_IFINDEX | (partial ? HOW_PARTIAL : 0);
+}
+
+/*
+ * scratch.pkt is an ICMP error that `direction` sent: put the TCP header that it
+ * quotes into the numbers of whom it goes to. As quote_shift().
+ */
+__noinline int rewrite_quote(struct __sk_buff *ctx, int direction)
+{
+	struct scratch *s = scratch_get();
+	struct colo_session *ses = session_get();
+	__u32 tcp, seq_delta = 0, ts_delta = 0;
+	struct colo_rewrite *f;
+
+	if (!s || !ses)
+		return -1;
+	tcp = quote_find(s, direction);
+	if (!tcp)
+		return 0;
+	f = rewrite_find(&s->quoted);
+	if (!f)
+		return 0;
+	if (f->epoch == ses->epoch && f->flags & COLO_RW_OFFSET) {
+		seq_delta = f->seq_delta;
+		ts_delta = f->ts_delta;
+	}
+	word_unlock(&f->lock);
+	return quote_shift(ctx, s, tcp, direction, seq_delta, ts_delta);
 }
 
 /* Keep the packet in a queue of segments that wait, which is bounded. */
@@ -358,7 +305,7 @@ static long wait_send_step(__u32 step __unused, void *arg)
 		return 1;
 	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
 	if (w->out)
-		rewrite_out(s, f, fr->l4_off, fr->hdr_len, 0);
+		rewrite_out(s, f, fr->l4_off, fr->hdr_len);
 	else
 		rewrite_in(s, f, fr->l4_off, fr->hdr_len, fr->flags);
 	out_to_frame(s, fr);

@@ -9,11 +9,11 @@
  *   control    run by the daemon: reset, failover, reclaim
  *
  * After a failover guest and port are a wire, but for the flows whose numbers
- * differ from what their clients know: those go on being translated.
+ * differ from what their clients know: those are translated at the port.
  */
-#include "quote.h"
 #include "redeliver.h"
 #include "replay.h"
+#include "takeover.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -90,7 +90,7 @@ static __always_inline enum verdict quoting(struct __sk_buff *ctx, const struct 
 
 	if (parsed != PARSE_OK || p->key.fragment || !icmp_quotes(p))
 		return PASS;
-	ret = quote_translate(ctx, dir);
+	ret = rewrite_quote(ctx, dir);
 	return ret < 0 ? WAITS : ret ? TRANSLATED : PASS;
 }
 
@@ -104,12 +104,12 @@ static __always_inline void note_end(struct colo_rewrite *f, __u32 flags, __u32 
 
 /* Apply the flow's offsets to the packet that leaves. */
 static __always_inline int out_translate(struct __sk_buff *ctx, struct scratch *s,
-					 struct colo_rewrite *f, int clamp)
+					 struct colo_rewrite *f)
 {
 	struct packet *p = &s->pkt;
 
 	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
-	rewrite_out(s, f, p->l4_off, p->hdr_len, clamp);
+	rewrite_out(s, f, p->l4_off, p->hdr_len);
 	return hdr_replace(ctx);
 }
 
@@ -121,45 +121,6 @@ static __always_inline int in_translate(struct __sk_buff *ctx, struct scratch *s
 	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
 	rewrite_in(s, f, p->l4_off, p->hdr_len, p->flags);
 	return hdr_replace(ctx);
-}
-
-/*
- * TCP in fragments: the numbers are in the first, the others pass. Of a life
- * whose offset is not known yet a client's cannot wait, the client repeats it.
- */
-static __always_inline enum verdict fragment(struct __sk_buff *ctx, struct scratch *s,
-					     struct colo_session *ses, enum parse_direction dir)
-{
-	struct packet *p = &s->pkt;
-	enum verdict v = PASS;
-	struct colo_rewrite *f;
-
-	if (p->seq & FRAGMENT_OFFSET(p))
-		return PASS;
-	p->key.fragment = 0;
-	if (parse_tcp(p, p->data_len, dir) != PARSE_OK)
-		return PASS;
-	f = rewrite_find(&p->key);
-	if (!f)
-		return PASS;
-	rewrite_reset(f, ses->epoch);
-	if (dir == FROM_GUEST) {
-		if (f->flags & (COLO_RW_OFFSET | COLO_RW_ECHO))
-			v = out_translate(ctx, s, f, 1) ? WAITS : TRANSLATED;
-	} else if (f->flags & COLO_RW_OFFSET) {
-		if (f->seq_delta || f->ts_delta)
-			v = in_translate(ctx, s, f) ? WAITS : TRANSLATED;
-	} else if (ses->mode == COLO_MODE_SECONDARY && rewrite_begins(f)) {
-		COUNT(rw_in_dropped);
-		v = WAITS;
-	}
-	word_unlock(&f->lock);
-	return v;
-}
-
-static __always_inline int is_fragment(const struct packet *p)
-{
-	return p->key.fragment && p->class == COLO_CLASS_TCP;
 }
 
 /* The packet leaves now: it is a carrier afterwards. */
@@ -193,7 +154,7 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 		note_end(f, s->pkt.flags, COLO_RW_G_FIN);
 		again = redeliver_ack(s, f);
 		v = out_stream(ctx, s, f);
-		if (v == TRANSLATED && out_translate(ctx, s, f, 0))
+		if (v == TRANSLATED && out_translate(ctx, s, f))
 			v = WAITS;
 		if (v == TRANSLATED && f->c_wait.count) {
 			/* this SYN is the last thing that they waited for */
@@ -218,41 +179,6 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 	return link_send(ctx, COLO_LINK_OUTPUT, epoch, c->link_ifindex);
 }
 
-/* After a take-over: only flows that have an offset are touched. */
-static __always_inline int active_out(struct __sk_buff *ctx, struct scratch *s,
-				      struct colo_session *ses, struct colo_config *c)
-{
-	int parsed = packet_parse(ctx, FROM_GUEST);
-	int bad = quoting(ctx, &s->pkt, parsed, FROM_GUEST) == WAITS;
-	struct colo_rewrite *f;
-
-	COUNT(active_out);
-	if (is_fragment(&s->pkt)) {
-		bad = fragment(ctx, s, ses, FROM_GUEST) == WAITS;
-	} else if (is_stream(&s->pkt, parsed)) {
-		f = rewrite_find(&s->pkt.key);
-		if (f) {
-			rewrite_reset(f, ses->epoch);
-			if (s->pkt.flags & COLO_FR_SYN &&
-			    (!(f->flags & COLO_RW_S_ISN) || f->s_isn != s->pkt.seq))
-				f->flags = 0; /* a new life, left alone */
-			f->seen_ns = bpf_ktime_get_ns();
-			note_end(f, s->pkt.flags, COLO_RW_G_FIN);
-			if (f->flags & (COLO_RW_OFFSET | COLO_RW_ECHO) &&
-			    !rewrite_refuses(f, &s->pkt)) {
-				bad = out_translate(ctx, s, f, 1);
-				COUNT(active_translated);
-			}
-			word_unlock(&f->lock);
-		}
-	}
-	if (bad) {
-		COUNT(rw_untranslatable);
-		return CTX_DROP;
-	}
-	return ctx_send(c->port_ifindex);
-}
-
 SEC("tc")
 int guest_out(struct __sk_buff *ctx)
 {
@@ -266,7 +192,8 @@ int guest_out(struct __sk_buff *ctx)
 	case COLO_MODE_SECONDARY:
 		return colo_out(ctx, s, ses, c);
 	case COLO_MODE_ACTIVE:
-		return active_out(ctx, s, ses, c);
+		COUNT(active_out);
+		return ctx_send(c->port_ifindex);
 	case COLO_MODE_WIRE:
 		COUNT(wire_out);
 		return ctx_send(c->port_ifindex);
@@ -286,8 +213,7 @@ static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scra
 		rewrite_client_syn(f, p);
 		return PASS;
 	}
-	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
-	rewrite_note_echo(s, f, p);
+	rewrite_note_echo(s, f);
 	if (!(p->flags & COLO_FR_ACK))
 		return PASS;
 	if (f->flags & COLO_RW_OFFSET) {
@@ -304,6 +230,37 @@ static __always_inline enum verdict in_stream(struct __sk_buff *ctx, struct scra
 	}
 	f->flags |= COLO_RW_OLD;
 	return PASS; /* older than the epoch: offset 0 */
+}
+
+/*
+ * TCP in fragments: the numbers are in the first, the others pass. Of a life
+ * whose offset is not known yet it cannot wait, the client repeats it.
+ */
+static __always_inline enum verdict in_fragment(struct __sk_buff *ctx, struct scratch *s,
+						struct colo_session *ses)
+{
+	struct packet *p = &s->pkt;
+	enum verdict v = PASS;
+	struct colo_rewrite *f;
+
+	if (p->seq & FRAGMENT_OFFSET(p))
+		return PASS;
+	p->key.fragment = 0;
+	if (parse_tcp(p, p->data_len, FROM_CLIENT) != PARSE_OK)
+		return PASS;
+	f = rewrite_find(&p->key);
+	if (!f)
+		return PASS;
+	rewrite_reset(f, ses->epoch);
+	if (f->flags & COLO_RW_OFFSET) {
+		if (f->seq_delta || f->ts_delta)
+			v = in_translate(ctx, s, f) ? WAITS : TRANSLATED;
+	} else if (rewrite_begins(f)) {
+		COUNT(rw_in_dropped);
+		v = WAITS;
+	}
+	word_unlock(&f->lock);
+	return v;
 }
 
 /* The segment's header as the guest gets it is in scratch.out. */
@@ -334,8 +291,8 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 	link_count(&link_received, epoch, link_tcp_bytes(&s->pkt, parsed));
 	input_keep(ctx, epoch, link_tcp_bytes(&s->pkt, parsed));
 	v = quoting(ctx, &s->pkt, parsed, FROM_CLIENT);
-	if (is_fragment(&s->pkt)) {
-		v = fragment(ctx, s, ses, FROM_CLIENT);
+	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
+		v = in_fragment(ctx, s, ses);
 	} else if (is_stream(&s->pkt, parsed)) {
 		f = rewrite_get(s, ses->epoch);
 		if (!f) {
@@ -383,6 +340,8 @@ static __always_inline void control_frame(struct __sk_buff *ctx, struct scratch 
 		return;
 	if (ahead < 0 || !is_stream(p, parsed) || !(p->flags & COLO_FR_SYN))
 		return;
+	if (ses->translations)
+		translation_new_life(&p->key, p->seq);
 	f = rewrite_get(s, ses->epoch);
 	if (!f) {
 		request(COLO_REASON_FLOW_FULL, &p->key, p->seq);
@@ -446,57 +405,21 @@ int link_in(struct __sk_buff *ctx)
 	return CTX_DROP;
 }
 
-static __always_inline int active_in(struct __sk_buff *ctx, struct scratch *s,
-				     struct colo_session *ses, struct colo_config *c)
-{
-	int parsed = packet_parse(ctx, FROM_CLIENT);
-	struct packet *p = &s->pkt;
-	int bad = quoting(ctx, p, parsed, FROM_CLIENT) == WAITS;
-	struct colo_rewrite *f;
-
-	COUNT(active_in);
-	if (is_fragment(p)) {
-		bad = fragment(ctx, s, ses, FROM_CLIENT) == WAITS;
-	} else if (is_stream(p, parsed)) {
-		f = rewrite_find(&p->key);
-		if (f) {
-			rewrite_reset(f, ses->epoch);
-			f->seen_ns = bpf_ktime_get_ns();
-			note_end(f, p->flags, COLO_RW_C_FIN);
-			if (p->flags & COLO_FR_SYN && !(p->flags & COLO_FR_ACK))
-				rewrite_client_syn(f, p);
-			__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
-			if (f->flags & (COLO_RW_ECHO | COLO_RW_OFFSET))
-				rewrite_note_echo(s, f, p);
-			if (f->flags & COLO_RW_OFFSET) {
-				bad = in_translate(ctx, s, f);
-				COUNT(active_translated);
-			}
-			word_unlock(&f->lock);
-		}
-	}
-	if (bad) {
-		COUNT(rw_in_dropped);
-		return CTX_DROP;
-	}
-	return ctx_send(c->guest_ifindex);
-}
-
 SEC("tc")
 int port_in(struct __sk_buff *ctx)
 {
 	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
-	struct scratch *s = scratch_get();
 
-	if (!ses || !c || !s)
+	if (!ses || !c)
 		return CTX_DROP;
 	switch (ses->mode) {
 	case COLO_MODE_ACTIVE:
-		return active_in(ctx, s, ses, c);
+		COUNT(active_in);
+		return wire_arrival(ctx, ses, c->guest_ifindex);
 	case COLO_MODE_WIRE:
 		COUNT(wire_in);
-		return ctx_send(c->guest_ifindex);
+		return wire_arrival(ctx, ses, c->guest_ifindex);
 	default:
 		COUNT(shut_in);
 		return CTX_DROP;
@@ -520,20 +443,26 @@ static __always_inline __u32 control_failover(struct __sk_buff *ctx, struct colo
 	return ended;
 }
 
+static __always_inline int rewrite_closed(const struct colo_rewrite *f)
+{
+	const __u32 fins = COLO_RW_G_FIN | COLO_RW_C_FIN;
+
+	return f->flags & COLO_RW_RST || (f->flags & fins) == fins;
+}
+
 static __always_inline int reclaim_due(const struct colo_rewrite *f)
 {
 	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
-	__u32 closed = COLO_RW_G_FIN | COLO_RW_C_FIN;
 	__u64 limit;
 
 	if (!c || !ses || f->s_wait.count || f->c_wait.count)
 		return 0;
 	limit = c->flow_idle_ms;
-	if (f->flags & COLO_RW_OFFSET && f->epoch == ses->epoch &&
-	    (f->seq_delta || f->ts_delta))
+	if (f->flags & COLO_RW_OFFSET && !(f->flags & COLO_RW_MOVED) &&
+	    f->epoch == ses->epoch && (f->seq_delta || f->ts_delta))
 		limit = ~0U; /* its client knows P's numbers for as long as it lives */
-	if (f->flags & COLO_RW_RST || (f->flags & closed) == closed)
+	if (rewrite_closed(f))
 		limit = c->flow_grace_ms;
 	return f->seen_ns + limit * 1000000ULL <= bpf_ktime_get_ns();
 }
@@ -567,6 +496,7 @@ int control(struct __sk_buff *ctx)
 	struct colo_control *op;
 	struct colo_rewrite *f;
 	__u32 ret = 0;
+	int closed;
 
 	if (!c || !ses || !s || ctx_load(ctx, 0, &s->control, sizeof(s->control)))
 		return 0;
@@ -575,6 +505,10 @@ int control(struct __sk_buff *ctx)
 		return request(op->reason, &op->key, 0);
 	if (op->op == COLO_CONTROL_REPLAY)
 		return replay(ctx, c->guest_ifindex);
+	if (op->op == COLO_CONTROL_TRANSLATE)
+		return takeover_move();
+	if (op->op == COLO_CONTROL_EXPIRE)
+		return translation_expire(s);
 	f = rewrite_find(&op->key);
 	if (!f)
 		return 0;
@@ -594,6 +528,7 @@ int control(struct __sk_buff *ctx)
 	case COLO_CONTROL_RECLAIM:
 		if (!reclaim_due(f))
 			break;
+		closed = rewrite_closed(f);
 		rewrite_forget(f);
 		/* who waits for its lock finds no key in it */
 		__builtin_memset(&f->key, 0, sizeof(f->key));
@@ -603,6 +538,8 @@ int control(struct __sk_buff *ctx)
 		}
 		COUNT(flows_closed);
 		word_unlock_stale(&f->lock);
+		if (closed && ses->mode == COLO_MODE_SECONDARY && ses->translations)
+			translation_forget(&op->key);
 		return 1;
 	default:
 		break;

@@ -92,6 +92,12 @@ static __always_inline void match_remove_s(struct match *m, struct colo_frame *s
 	m->s = next;
 }
 
+/* S's RST is one that both have sent already. */
+static __always_inline int rst_known(const struct colo_flow *f, const struct colo_frame *s)
+{
+	return f->flags & COLO_F_BOTH_RST && s->seq == f->rst_seq && s->ack == f->rst_ack;
+}
+
 /* P's next is an RST: S must show one at the same place, and nothing there. */
 static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 				      struct colo_frame *s)
@@ -105,7 +111,8 @@ static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 			return match_failed(m, COLO_REASON_PAYLOAD, p->seq);
 		p->flags |= COLO_FR_MATCHED;
 		s->flags |= COLO_FR_MATCHED;
-		if (!s->data_len) {
+		if (!s->data_len && !rst_known(m->flow, s)) {
+			m->flow->rst_more = 0;
 			m->flow->rst_seq = s->seq;
 			m->flow->rst_ack = s->ack;
 			m->flow->flags |= COLO_F_BOTH_RST;
@@ -305,10 +312,10 @@ static __always_inline int match_rst_again(struct colo_flow *f, const struct col
 {
 	struct colo_frame *p = frame_at(f->p_held.tail);
 
-	if (!(f->flags & COLO_F_BOTH_RST) || s->seq != f->rst_seq || s->ack != f->rst_ack ||
-	    s->data_len || (p && p->flags & COLO_FR_RST && !(p->flags & COLO_FR_MATCHED)))
+	if (s->data_len || !rst_known(f, s) ||
+	    (p && p->flags & COLO_FR_RST && !(p->flags & COLO_FR_MATCHED)))
 		return 0;
-	f->flags |= COLO_F_S_RST;
+	f->rst_more++;
 	return 1;
 }
 
@@ -326,31 +333,17 @@ static long match_clean_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
-/* One side has ended with its FIN, and the other shows units behind that. */
-static __always_inline int behind_fin(const struct colo_frame *end,
-				      const struct colo_frame *other)
-{
-	return end->flags & COLO_FR_FIN && !(other->flags & COLO_FR_RST) &&
-	       seq_lt(end->end, other->end);
-}
-
 /*
- * P's last word is an RST or a FIN, and S shows units behind all of P's: S has
- * not ended there, whatever of P's is still to be compared. The same of S's FIN.
+ * P's last word is an RST, and S shows units behind all of P's: S has not ended
+ * there, whatever of P's is still to be compared.
  */
-static __always_inline void match_behind_end(struct match *m)
+static __always_inline void match_behind_rst(struct match *m)
 {
 	struct colo_frame *p = frame_at(m->flow->p_held.tail);
 	struct colo_frame *s = frame_at(m->flow->s_wait.tail);
 
-	if (!p || !s)
-		return;
-	if (behind_fin(p, s) || behind_fin(s, p)) {
-		match_failed(m, COLO_REASON_FLAGS, p->seq);
-		return;
-	}
-	if (!(p->flags & COLO_FR_RST) || p->flags & COLO_FR_MATCHED || s->flags & COLO_FR_RST ||
-	    !seq_lt(p->seq, s->end) ||
+	if (!p || !s || !(p->flags & COLO_FR_RST) || p->flags & COLO_FR_MATCHED ||
+	    s->flags & COLO_FR_RST || !seq_lt(p->seq, s->end) ||
 	    (m->flow->flags & COLO_F_P_SEEN && !seq_lt(m->flow->p_next, s->end)))
 		return;
 	match_failed(m, COLO_REASON_FLAGS, p->seq);
@@ -372,7 +365,7 @@ __noinline int stream_match(struct colo_flow *f)
 	if (f->s_wait.count)
 		bpf_loop(WALK_MAX, match_clean_step, &m, 0);
 	if (!m.reason)
-		match_behind_end(&m);
+		match_behind_rst(&m);
 	if (m.reason) {
 		f->flags |= COLO_F_MISMATCH;
 		f->mismatches++;
@@ -394,7 +387,7 @@ static __always_inline void stream_commit(struct colo_flow *f)
 	}
 	/* S is P's copy: what S's life before has acked counts no more */
 	f->flags &= ~(COLO_F_S_ACK | COLO_F_S_OLD | COLO_F_S_ISN | COLO_F_S_NEXT_ACK |
-		      COLO_F_BOTH_RST | COLO_F_S_RST);
+		      COLO_F_BOTH_RST);
 	if (f->flags & COLO_F_P_ACK) {
 		f->s_ack = f->p_ack;
 		f->flags |= COLO_F_S_ACK;
@@ -427,7 +420,7 @@ static long old_life_step(__u32 step __unused, void *arg)
  */
 static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 {
-	__u32 keep = COLO_F_PENDING | COLO_F_WATCH;
+	__u32 keep = COLO_F_PENDING | COLO_F_WATCH | COLO_F_LATER;
 	int fresh = stream_is_fresh(f);
 
 	bpf_loop(WALK_MAX, old_life_step, &f, 0);
@@ -452,6 +445,11 @@ static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 {
 	if (f->flags & COLO_F_ISN && f->isn == isn) {
+		/* a SYN of another life in between was an old one, late */
+		if (s_is_ahead(f)) {
+			drop_waiting(&f->s_wait, END_DISCARDED);
+			f->flags &= ~(COLO_F_S_ISN | COLO_F_S_NEXT_ACK);
+		}
 		f->flags &= ~COLO_F_S_OLD;
 		return;
 	}
@@ -459,7 +457,8 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 		return;
 	if (!stream_is_fresh(f) || f->flags & COLO_F_S_ISN)
 		drop_waiting(&f->s_wait, END_DISCARDED);
-	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_BOTH_RST | COLO_F_S_RST);
+	/* what it says from here on is of no life before */
+	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_S_OLD | COLO_F_BOTH_RST);
 	f->flags |= COLO_F_S_ISN;
 	f->s_isn = isn;
 }
@@ -514,9 +513,10 @@ static __always_inline int stream_old_rst(struct release *r, const struct packet
 /* P repeats an RST that S has shown as often. */
 static __always_inline int stream_rst_again(struct colo_flow *f, const struct packet *p)
 {
-	if (!(f->flags & COLO_F_S_RST) || p->seq != f->rst_seq || p->data_len)
+	if (!(f->flags & COLO_F_BOTH_RST) || !f->rst_more || p->seq != f->rst_seq ||
+	    p->data_len)
 		return 0;
-	f->flags &= ~COLO_F_S_RST;
+	f->rst_more--;
 	return 1;
 }
 
@@ -644,7 +644,7 @@ static __always_inline int stream_carry(struct release *r, struct scratch *s)
 	__u32 last, to, end = s->pkt.end;
 	int i, ret;
 
-	if (!fr || !s->pkt.data_len || f->flags & COLO_F_MISMATCH ||
+	if (!fr || !s->pkt.data_len || f->flags & (COLO_F_MISMATCH | COLO_F_LATER) ||
 	    fr->released != s->pkt.seq ||
 	    s->pkt.flags & (COLO_FR_SYN | COLO_FR_RST | COLO_FR_URG))
 		return 0;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sys/mman.h>
@@ -16,6 +17,7 @@
 #include "pin.h"
 #include "policy.h"
 #include "pool.h"
+#include "translations.h"
 
 #define CLEAR_BATCH 4096 /* more than any bucket of a hash map is long */
 
@@ -32,6 +34,7 @@ const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_FREE_BIG] = "free_big",
 	[MAP_POLICY] = "policy",
 	[MAP_PASSTHROUGH] = "passthrough",
+	[MAP_TRANSLATIONS] = "translations",
 	[MAP_DIGEST_KEY] = "digest_key",
 	[MAP_INPUTS] = "inputs",
 	[MAP_INPUT_RING] = "input_ring",
@@ -42,11 +45,17 @@ const char *const datapath_map_names[MAP_COUNT] = {
 };
 
 const char *const datapath_prog_names[PROG_COUNT] = {
-	[PROG_GUEST_OUT] = "guest_out",
-	[PROG_PORT_IN] = "port_in",
-	[PROG_LINK_IN] = "link_in",
-	[PROG_CONTROL] = "control",
+	[PROG_GUEST_OUT] = "guest_out", [PROG_PORT_IN] = "port_in", [PROG_LINK_IN] = "link_in",
+	[PROG_PORT_OUT] = "port_out",   [PROG_CONTROL] = "control",
 };
+
+__u64 datapath_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
 
 __u32 datapath_netns(void)
 {
@@ -57,11 +66,18 @@ __u32 datapath_netns(void)
 
 bool datapath_has_map(enum colo_role role, enum datapath_map map)
 {
-	if (map == MAP_PASSTHROUGH || map == MAP_DIGEST_KEY)
+	if (map == MAP_DIGEST_KEY)
 		return role == COLO_ROLE_PRIMARY;
 	if (map == MAP_INPUTS || map == MAP_INPUT_RING)
 		return role == COLO_ROLE_SECONDARY;
 	return true;
+}
+
+/* `abi` has the role, `flows` other values. */
+bool datapath_map_is_shared(enum datapath_map map)
+{
+	return map != MAP_ABI && map != MAP_FLOWS && datapath_has_map(COLO_ROLE_PRIMARY, map) &&
+	       datapath_has_map(COLO_ROLE_SECONDARY, map);
 }
 
 static size_t page_round(size_t bytes)
@@ -94,6 +110,7 @@ static int check_map(const char *name, enum datapath_map map, int fd, enum colo_
 		[MAP_FREE_BIG] = sizeof(__u32),
 		[MAP_POLICY] = sizeof(__u32),
 		[MAP_PASSTHROUGH] = sizeof(struct colo_passthrough),
+		[MAP_TRANSLATIONS] = sizeof(struct colo_translation),
 		[MAP_DIGEST_KEY] = sizeof(struct colo_digest_key),
 		[MAP_INPUTS] = sizeof(struct colo_input),
 		[MAP_INPUT_RING] = sizeof(struct colo_input_ring),
@@ -401,6 +418,8 @@ int datapath_reset(struct datapath *dp)
 	if (!err)
 		err = passthrough_clear(dp);
 	if (!err)
+		err = translations_clear(dp);
+	if (!err)
 		err = reset_inputs(dp);
 	if (err) {
 		log_error("%s/%s: cannot be cleared: %s", COLO_PIN_ROOT, dp->abi.name,
@@ -413,6 +432,9 @@ int datapath_reset(struct datapath *dp)
 	dp->session->request_reason = COLO_REASON_NONE;
 	dp->session->request_ns = 0;
 	dp->session->commit_ns = 0;
+	dp->session->lease_ns = 0;
+	dp->session->lease_ms = 0;
+	memset((void *)dp->session->id, 0, sizeof(dp->session->id));
 	dp->session->mode = datapath_idle_mode(dp->abi.role);
 	return 0;
 }

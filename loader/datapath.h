@@ -34,9 +34,10 @@ enum datapath_map {
 	MAP_FREE_SMALL,
 	MAP_FREE_BIG,
 	MAP_POLICY,
-	MAP_PASSTHROUGH, /* of a primary, as the next */
-	MAP_DIGEST_KEY,
-	MAP_INPUTS, /* of a secondary, as the next */
+	MAP_PASSTHROUGH,
+	MAP_TRANSLATIONS,
+	MAP_DIGEST_KEY, /* of a primary */
+	MAP_INPUTS,     /* of a secondary, as the next */
 	MAP_INPUT_RING,
 	MAP_LINK_SENT,
 	MAP_LINK_RECEIVED,
@@ -49,6 +50,7 @@ enum datapath_prog {
 	PROG_GUEST_OUT, /* guest device, ingress: what the guest sent */
 	PROG_PORT_IN,   /* port, ingress: what the clients sent */
 	PROG_LINK_IN,   /* link, ingress */
+	PROG_PORT_OUT,  /* port, egress: what leaves, of both roles */
 	PROG_CONTROL,   /* run by the daemon */
 	PROG_COUNT,
 };
@@ -59,6 +61,11 @@ enum datapath_prog {
  */
 #define DATAPATH_WATCH_MAX 256
 
+struct datapath_cursor { /* how far a sweep through a table has come */
+	__u32 at;
+	bool valid;
+};
+
 struct datapath_watch {
 	struct {
 		struct colo_flow_key key;
@@ -67,8 +74,7 @@ struct datapath_watch {
 	__u32 count;
 	__u64 scan_ns;  /* when the frames are to be looked at */
 	__u64 sweep_ns; /* when the flows are */
-	__u32 cursor;   /* how far the sweep of the flows has come */
-	bool cursor_valid;
+	struct datapath_cursor flows, translations;
 };
 
 /* What link.c knows of the counts that are exchanged over the link. */
@@ -128,17 +134,38 @@ void datapath_close(struct datapath *dp);
  */
 int datapath_reset(struct datapath *dp);
 
+/*
+ * The instance gets the other role, under load: in the modes WIRE, ACTIVE and
+ * SHUT, where both roles do the same, its programs are replaced one by one and
+ * its pins at one blow. What is of both roles stays: options, policy, rules,
+ * translations, counters. ACTIVE becomes WIRE in a primary. 0 or -errno with a
+ * message, and then all is as it was. -EBUSY: in COLO, or frames wait.
+ */
+int datapath_switch_role(struct datapath *dp, enum colo_role role);
+
+/*
+ * For a daemon that begins: a switch that another did not live to end is
+ * brought to its end, or undone, as the pins say. 0 or -errno with a message.
+ */
+int datapath_repair(struct datapath *dp);
+
 /* Delete every flow; whoever calls it has seen to their frames. */
 int datapath_clear_flows(struct datapath *dp);
 
 /* Outside COLO: WIRE for a primary, SHUT for a secondary. */
 enum colo_mode datapath_idle_mode(enum colo_role role);
 
+/* CLOCK_MONOTONIC, which is what the programs' times are. */
+__u64 datapath_now(void);
+
 /* The inode number of this thread's network namespace. */
 __u32 datapath_netns(void);
 
 /* The maps of one role only are missing on the other. */
 bool datapath_has_map(enum colo_role role, enum datapath_map map);
+
+/* A map that is the same whatever the role. */
+bool datapath_map_is_shared(enum datapath_map map);
 
 /* Sum of the counters over all CPUs. */
 int datapath_counters(const struct datapath *dp, struct colo_counters *sum);

@@ -2,10 +2,6 @@
 /*
  * Attach and detach: load the objects, pin them, hook them to the devices, and
  * take all of that away again.
- *
- * tc of Linux 6.1 has no links. A filter persists by itself; what else attach
- * did to a device is marked by empty directories in links/: `clsact-IFINDEX`
- * (the qdisc was made) and `promisc-IFINDEX` (the device was not promiscuous).
  */
 #include <errno.h>
 #include <signal.h>
@@ -20,169 +16,44 @@
 
 #include <colo/link.h>
 
-#include "datapath.h"
+#include "image.h"
+#include "install.h"
 #include "log.h"
 #include "pin.h"
 #include "policy.h"
 #include "pool.h"
 #include "release.h"
-#include "tc.h"
-
-#include "primary.skel.h"
-#include "secondary.skel.h"
-
-/* One of the two objects. */
-struct image {
-	struct primary_bpf *primary;
-	struct secondary_bpf *secondary;
-	struct bpf_object *object;
-};
-
-#define VERIFIER_STATISTICS 4 /* the kernel's BPF_LOG_STATS */
-
-static int image_open(struct image *image, enum colo_role role, bool statistics)
-{
-	LIBBPF_OPTS(bpf_object_open_opts, opts,
-		    .kernel_log_level = statistics ? VERIFIER_STATISTICS : 0);
-
-	memset(image, 0, sizeof(*image));
-	if (role == COLO_ROLE_PRIMARY) {
-		image->primary = primary_bpf__open_opts(&opts);
-		if (!image->primary)
-			return -errno;
-		image->object = image->primary->obj;
-	} else {
-		image->secondary = secondary_bpf__open_opts(&opts);
-		if (!image->secondary)
-			return -errno;
-		image->object = image->secondary->obj;
-	}
-	return 0;
-}
-
-static void image_close(struct image *image)
-{
-	primary_bpf__destroy(image->primary);
-	secondary_bpf__destroy(image->secondary);
-	memset(image, 0, sizeof(*image));
-}
-
-static struct bpf_map *image_map(const struct image *image, enum datapath_map map)
-{
-	return bpf_object__find_map_by_name(image->object, datapath_map_names[map]);
-}
-
-static int image_map_fd(const struct image *image, enum datapath_map map)
-{
-	return bpf_map__fd(image_map(image, map));
-}
-
-static int image_sizes(const struct image *image, const struct colo_config *config)
-{
-	const __u32 entries[MAP_COUNT] = {
-		[MAP_FLOWS] = config->max_flows,
-		[MAP_FRAMES] = config->max_frames,
-		[MAP_POOL] = pool_entries(config),
-		[MAP_FREE_FRAMES] = config->max_frames,
-		[MAP_FREE_SMALL] = config->small_blocks,
-		[MAP_FREE_BIG] = config->big_blocks ? config->big_blocks : 1,
-	};
-	int err = 0;
-
-	for (int i = 0; !err && i < MAP_COUNT; i++) {
-		if (!image_map(image, i)) {
-			if (!datapath_has_map(image->primary ? COLO_ROLE_PRIMARY :
-							       COLO_ROLE_SECONDARY,
-					      i))
-				continue;
-			log_error("the BPF object has no map \"%s\"", datapath_map_names[i]);
-			return -EPROTO;
-		}
-		if (entries[i])
-			err = bpf_map__set_max_entries(image_map(image, i), entries[i]);
-	}
-	return err;
-}
-
-static int image_try(struct image *image, enum colo_role role, const struct colo_config *config,
-		     bool statistics)
-{
-	int err = image_open(image, role, statistics);
-
-	if (err) {
-		log_error("the BPF object cannot be read: %s", strerror(-err));
-		return err;
-	}
-	err = image_sizes(image, config);
-	return err ? err : bpf_object__load(image->object);
-}
-
-static int image_load(struct image *image, enum colo_role role, struct colo_config *config)
-{
-	bool statistics = log_max_level >= LOG_LEVEL_DEBUG;
-	int err;
-
-	if (!pool_entries(config)) {
-		log_error(
-			"%u small and %u big blocks are a pool of more than 1 GB: ask for fewer",
-			config->small_blocks, config->big_blocks);
-		return -EINVAL;
-	}
-	err = image_try(image, role, config, statistics);
-	if (err && statistics) {
-		/* Why it was refused libbpf shows only where no log was asked for. */
-		image_close(image);
-		err = image_try(image, role, config, false);
-	}
-	if (err)
-		log_error("the BPF programs cannot be loaded: %s%s", strerror(-err),
-			  err == -EPERM ? " (run as root)" :
-					  "; `colo-bpf probe` says what this kernel lacks");
-	return err;
-}
-
-int datapath_probe_load(enum colo_role role)
-{
-	struct colo_config config = {
-		.max_flows = 16, .max_frames = 16, .small_blocks = 16, .big_blocks = 1};
-	struct image image = {};
-	int err;
-
-	log_libbpf(log_max_level >= LOG_LEVEL_DEBUG);
-	pool_config_defaults(&config);
-	err = image_load(&image, role, &config);
-	image_close(&image);
-	log_libbpf(1);
-	return err;
-}
 
 static void copy_name(char *to, size_t size, const char *from)
 {
 	snprintf(to, size, "%s", from ? from : "");
 }
 
-static int fill_maps(const struct image *image, const struct datapath_options *o,
-		     const struct colo_config *config)
+/* What there is to say before the devices are looked at. */
+static struct colo_abi abi_from(const struct datapath_options *o)
 {
-	struct colo_session session = {.mode = COLO_MODE_SHUT};
 	struct colo_abi abi = {
 		.version = COLO_ABI_VERSION,
 		.role = o->role,
-		.guest_ifindex = config->guest_ifindex,
-		.port_ifindex = config->port_ifindex,
-		.link_ifindex = config->link_ifindex,
 		.netns_ino = datapath_netns(),
 	};
-	__u32 zero = 0;
-	int err;
 
 	copy_name(abi.name, sizeof(abi.name), o->name);
 	copy_name(abi.guest, sizeof(abi.guest), o->guest);
 	copy_name(abi.port, sizeof(abi.port), o->port);
 	copy_name(abi.link, sizeof(abi.link), o->link);
 	copy_name(abi.peer, sizeof(abi.peer), o->peer);
+	return abi;
+}
 
-	err = bpf_map_update_elem(image_map_fd(image, MAP_ABI), &zero, &abi, 0);
+static int fill_maps(const struct image *image, const struct colo_abi *abi,
+		     const struct colo_config *config)
+{
+	struct colo_session session = {.mode = COLO_MODE_SHUT};
+	__u32 zero = 0;
+	int err;
+
+	err = bpf_map_update_elem(image_map_fd(image, MAP_ABI), &zero, abi, 0);
 	if (!err)
 		err = bpf_map_update_elem(image_map_fd(image, MAP_CONFIG), &zero, config, 0);
 	if (!err)
@@ -198,46 +69,23 @@ static int fill_maps(const struct image *image, const struct datapath_options *o
 	return err;
 }
 
-static int pin_all(const struct image *image, const char *name)
-{
-	char path[PIN_PATH_MAX];
-	struct bpf_program *prog;
-	int err = 0;
-
-	for (int i = 0; !err && i < MAP_COUNT; i++) {
-		if (!image_map(image, i))
-			continue;
-		pin_path(path, name, "maps", datapath_map_names[i]);
-		err = bpf_map__pin(image_map(image, i), path);
-	}
-	for (int i = 0; !err && i < PROG_COUNT; i++) {
-		pin_path(path, name, "progs", datapath_prog_names[i]);
-		prog = bpf_object__find_program_by_name(image->object, datapath_prog_names[i]);
-		err = prog ? bpf_program__pin(prog, path) : -ENOENT;
-	}
-	if (err)
-		log_error("%s: cannot be pinned: %s", path, strerror(-err));
-	return err;
-}
-
 /* ------------------------------------------------------------- devices --- */
 
-struct hook {
-	const char *option; /* how the user named it */
-	const char *device;
-	__u32 ifindex;
-	enum datapath_prog prog;
-};
+const char *const hook_marks[MARKS] = {"clsact", "promisc"};
 
-#define HOOKS 3
-
-static void hooks_from(struct hook hook[HOOKS], const char *guest, const char *port,
-		       const char *link, const struct colo_config *config)
+void hooks_from(struct hook hook[HOOKS], const struct colo_abi *abi)
 {
-	hook[0] = (struct hook){"--guest", guest, config->guest_ifindex, PROG_GUEST_OUT};
-	hook[1] = (struct hook){"--port", port, config->port_ifindex, PROG_PORT_IN};
-	hook[2] = (struct hook){"--link", link, config->link_ifindex, PROG_LINK_IN};
+	hook[0] = (struct hook){"--guest", abi->guest, abi->guest_ifindex, TC_INGRESS,
+				PROG_GUEST_OUT};
+	hook[1] =
+		(struct hook){"--port", abi->port, abi->port_ifindex, TC_INGRESS, PROG_PORT_IN};
+	hook[2] =
+		(struct hook){"--link", abi->link, abi->link_ifindex, TC_INGRESS, PROG_LINK_IN};
+	hook[3] =
+		(struct hook){"--port", abi->port, abi->port_ifindex, TC_EGRESS, PROG_PORT_OUT};
 }
+
+static const char *const side_names[TC_SIDES] = {"ingress", "egress"};
 
 struct owner {
 	__u32 ifindex;
@@ -284,56 +132,58 @@ static int check_free(const struct hook *hook)
 			  hook->device, owner.name);
 		return -EBUSY;
 	}
-	if (state.ours) {
+	if (state.ours[hook->side]) {
 		log_error(
-			"%s %s: has a filter of an instance whose pins are gone: `tc filter del dev %s ingress pref %d` takes it away",
-			hook->option, hook->device, hook->device, COLO_TC_PRIORITY);
+			"%s %s: has a filter of an instance whose pins are gone: `tc filter del dev %s %s pref %d` takes it away",
+			hook->option, hook->device, hook->device, side_names[hook->side],
+			COLO_TC_PRIORITY);
 		return -EBUSY;
 	}
-	if (state.first_taken) {
+	if (state.first_taken[hook->side]) {
 		log_error(
-			"%s %s: another tc filter has preference %d at ingress; the proxy's must be the first: give the other a higher number",
-			hook->option, hook->device, COLO_TC_PRIORITY);
+			"%s %s: another tc filter has preference %d at %s; the proxy's must be the first: give the other a higher number",
+			hook->option, hook->device, COLO_TC_PRIORITY, side_names[hook->side]);
 		return -EBUSY;
 	}
 	return 0;
 }
 
-static int find_devices(const struct datapath_options *o, struct colo_config *config)
+static int find_devices(const struct datapath_options *o, __u32 *const index[3])
 {
-	struct hook hook[HOOKS];
-	__u32 *index[HOOKS] = {&config->guest_ifindex, &config->port_ifindex,
-			       &config->link_ifindex};
+	const struct {
+		const char *option;
+		const char *device;
+	} device[3] = {{"--guest", o->guest}, {"--port", o->port}, {"--link", o->link}};
 
-	hooks_from(hook, o->guest, o->port, o->link, config);
-	for (int i = 0; i < HOOKS; i++) {
-		*index[i] = if_nametoindex(hook[i].device);
+	for (int i = 0; i < 3; i++) {
+		*index[i] = if_nametoindex(device[i].device);
 		if (!*index[i]) {
 			log_error("%s %s: no such device in this network namespace",
-				  hook[i].option, hook[i].device);
+				  device[i].option, device[i].device);
 			return -ENODEV;
 		}
 		for (int j = 0; j < i; j++) {
 			if (*index[i] != *index[j])
 				continue;
 			log_error("%s and %s are both %s: three devices are needed",
-				  hook[j].option, hook[i].option, hook[i].device);
+				  device[j].option, device[i].option, device[i].device);
 			return -EINVAL;
 		}
 	}
 	return 0;
 }
 
-static int check_devices(const struct datapath_options *o, struct colo_config *config)
+static int check_devices(const struct datapath_options *o, struct colo_abi *abi)
 {
+	__u32 *const index[3] = {&abi->guest_ifindex, &abi->port_ifindex, &abi->link_ifindex};
 	unsigned int port_mtu = 0, link_mtu = 0;
 	struct hook hook[HOOKS];
 	int err;
 
-	err = find_devices(o, config);
+	err = find_devices(o, index);
 	if (err)
 		return err;
-	hooks_from(hook, o->guest, o->port, o->link, config);
+	hooks_from(hook, abi);
 	err = device_mtu(o->port, &port_mtu);
 	if (!err)
 		err = device_mtu(o->link, &link_mtu);
@@ -354,7 +204,7 @@ static int check_devices(const struct datapath_options *o, struct colo_config *c
 	return err;
 }
 
-static void mark_name(char mark[64], const char *what, __u32 ifindex)
+void hook_mark(char mark[64], const char *what, __u32 ifindex)
 {
 	snprintf(mark, 64, "%s-%u", what, ifindex);
 }
@@ -372,14 +222,14 @@ static void hooks_detach(const char *name, const struct hook hook[HOOKS],
 		/* A device that is gone took its filters along. */
 		if (tc_query(hook[i].ifindex, &state))
 			continue;
-		mark_name(mark, "clsact", hook[i].ifindex);
-		if (state.ours && state.ours == prog_id[i])
-			tc_detach(hook[i].ifindex, pin_marked(name, mark));
-		else if (state.ours)
+		hook_mark(mark, "clsact", hook[i].ifindex);
+		if (state.ours[hook[i].side] && state.ours[hook[i].side] == prog_id[i])
+			tc_detach(hook[i].ifindex, hook[i].side, pin_marked(name, mark));
+		else if (state.ours[hook[i].side])
 			log_warning(
 				"%s: its filter is not the one that %s attached, left alone",
 				hook[i].device, name);
-		mark_name(mark, "promisc", hook[i].ifindex);
+		hook_mark(mark, "promisc", hook[i].ifindex);
 		if (pin_marked(name, mark))
 			device_set_promiscuous(hook[i].device, false, &was);
 	}
@@ -391,9 +241,9 @@ static int hook_attach(const char *name, const struct hook *hook, int prog_fd)
 	char mark[64];
 	int err;
 
-	err = tc_attach(hook->ifindex, prog_fd, &made);
+	err = tc_attach(hook->ifindex, hook->side, prog_fd, &made);
 	if (made) {
-		mark_name(mark, "clsact", hook->ifindex);
+		hook_mark(mark, "clsact", hook->ifindex);
 		pin_mark(name, mark);
 	}
 	if (err)
@@ -414,11 +264,11 @@ static int hook_promiscuous(const char *name, const struct hook *hook)
 			  strerror(-err));
 		return err;
 	}
-	mark_name(mark, "promisc", hook->ifindex);
+	hook_mark(mark, "promisc", hook->ifindex);
 	return was ? 0 : pin_mark(name, mark);
 }
 
-static __u32 prog_id(int fd)
+__u32 hook_prog_id(int fd)
 {
 	struct bpf_prog_info info = {};
 	__u32 length = sizeof(info);
@@ -438,9 +288,9 @@ static int attach_pinned(const struct datapath_options *o)
 	err = datapath_open(o->name, &dp);
 	if (err)
 		return err;
-	hooks_from(hook, dp.abi.guest, dp.abi.port, dp.abi.link, dp.config);
+	hooks_from(hook, &dp.abi);
 	for (int i = 0; i < HOOKS; i++)
-		id[i] = prog_id(dp.prog_fd[hook[i].prog]);
+		id[i] = hook_prog_id(dp.prog_fd[hook[i].prog]);
 	err = hook_promiscuous(o->name, &hook[1]);
 	if (!err)
 		err = hook_promiscuous(o->name, &hook[2]);
@@ -454,16 +304,16 @@ static int attach_pinned(const struct datapath_options *o)
 	return err;
 }
 
-static int load_and_pin(const struct datapath_options *o, struct colo_config *config)
+static int load_and_pin(const struct colo_abi *abi, const struct colo_config *config)
 {
-	struct image image = {};
+	struct image image;
 	int err;
 
-	err = image_load(&image, o->role, config);
+	err = image_load(&image, abi->role, config, NULL);
 	if (!err)
-		err = fill_maps(&image, o, config);
+		err = fill_maps(&image, abi, config);
 	if (!err)
-		err = pin_all(&image, o->name);
+		err = image_pin(&image, abi->name);
 	image_close(&image);
 	return err;
 }
@@ -488,6 +338,7 @@ static int check_new(const char *name)
 int datapath_attach(const struct datapath_options *o)
 {
 	struct colo_config config = o->config;
+	struct colo_abi abi = abi_from(o);
 	sigset_t all, before;
 	int err;
 
@@ -503,9 +354,12 @@ int datapath_attach(const struct datapath_options *o)
 	if (!err)
 		err = check_new(o->name);
 	if (!err)
-		err = check_devices(o, &config);
+		err = check_devices(o, &abi);
 	if (err)
 		return err;
+	config.guest_ifindex = abi.guest_ifindex;
+	config.port_ifindex = abi.port_ifindex;
+	config.link_ifindex = abi.link_ifindex;
 
 	/* Half an instance is no use to anybody: Ctrl-C waits until it is whole. */
 	sigfillset(&all);
@@ -513,7 +367,7 @@ int datapath_attach(const struct datapath_options *o)
 	err = pin_make(o->name);
 	if (err != -EEXIST) {
 		if (!err)
-			err = load_and_pin(o, &config);
+			err = load_and_pin(&abi, &config);
 		if (!err)
 			err = attach_pinned(o);
 		if (err)
@@ -542,9 +396,10 @@ int datapath_detach(const char *name)
 		datapath_close(&dp);
 		return -EXDEV;
 	}
-	hooks_from(hook, dp.abi.guest, dp.abi.port, dp.abi.link, dp.config);
+	datapath_repair(&dp);
+	hooks_from(hook, &dp.abi);
 	for (int i = 0; i < HOOKS; i++)
-		id[i] = prog_id(dp.prog_fd[hook[i].prog]);
+		id[i] = hook_prog_id(dp.prog_fd[hook[i].prog]);
 	/* From here on the guest is cut off; what is held has its end. */
 	err = release_discard(&dp);
 	if (err)
@@ -557,11 +412,13 @@ int datapath_detach(const char *name)
 
 int datapath_unpin(const char *name)
 {
-	char path[PIN_PATH_MAX];
+	char path[PIN_PATH_MAX], hidden[64];
 	int err;
 
 	if (!pin_name_valid(name))
 		return -EINVAL;
+	pin_hidden(hidden, name);
+	pin_remove(hidden);
 	err = pin_remove(name);
 	if (err) {
 		pin_path(path, name, "", "");

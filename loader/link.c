@@ -89,6 +89,7 @@ int link_start(struct datapath *dp)
 	memset((void *)dp->link_peer, 0, sizeof(*dp->link_peer));
 	memset(&dp->link.said, 0, sizeof(dp->link.said));
 	dp->link.repeats = 0;
+	memset(&dp->link.pending, 0, sizeof(dp->link.pending));
 	dp->link.pending_ns = 0;
 	dp->link.next_ns = 0;
 	return err;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <string.h>
@@ -115,6 +116,26 @@ int pin_remove(const char *name)
 	return err;
 }
 
+/* No instance's name begins so. */
+void pin_hidden(char hidden[64], const char *name)
+{
+	snprintf(hidden, 64, "~%s", name);
+}
+
+int pin_exchange(const char *a, const char *b)
+{
+	char from[PIN_PATH_MAX], to[PIN_PATH_MAX];
+	int err;
+
+	pin_path(from, a, "", "");
+	pin_path(to, b, "", "");
+	if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE))
+		return 0;
+	err = -errno;
+	log_error("%s and %s: cannot be exchanged: %s", from, to, strerror(-err));
+	return err;
+}
+
 int pin_mark(const char *name, const char *mark)
 {
 	char path[PIN_PATH_MAX];
@@ -140,7 +161,7 @@ int pin_each(int (*call)(const char *name, void *context), void *context)
 	if (!dir)
 		return 0;
 	while (!err && (entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
+		if (entry->d_name[0] != '.' && entry->d_name[0] != '~')
 			err = call(entry->d_name, context);
 	closedir(dir);
 	return err;

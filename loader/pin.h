@@ -38,6 +38,12 @@ int pin_make(const char *name);
 /* Remove NAME and all in it. */
 int pin_remove(const char *name);
 
+/* Where NAME's pins are made anew before they take the place of the old ones. */
+void pin_hidden(char hidden[64], const char *name);
+
+/* Two instances change their places at one blow. With a message. */
+int pin_exchange(const char *a, const char *b);
+
 /* A mark is there or not; made, looked for. */
 int pin_mark(const char *name, const char *mark);
 bool pin_marked(const char *name, const char *mark);

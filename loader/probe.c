@@ -104,12 +104,13 @@ static const char *xdp_of(const char *driver)
 	return "generic";
 }
 
-static int probe_device(json_t *object, const char *device, unsigned int *mtu)
+static int probe_device(json_t *object, const char *device, bool port, unsigned int *mtu)
 {
 	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
 	char driver[32] = "unknown";
 	struct tc_state state;
 	int index = if_nametoindex(device);
+	bool taken;
 
 	output_flag(object, "exists", index != 0);
 	if (!index)
@@ -126,9 +127,10 @@ static int probe_device(json_t *object, const char *device, unsigned int *mtu)
 	output_text(object, "xdp", xdp_of(driver));
 	if (tc_query(index, &state))
 		return 1;
-	output_flag(object, "attached", state.ours != 0);
-	output_flag(object, "first_filter_taken", state.first_taken);
-	return state.first_taken;
+	output_flag(object, "attached", state.ours[TC_INGRESS] != 0);
+	taken = state.first_taken[TC_INGRESS] || (port && state.first_taken[TC_EGRESS]);
+	output_flag(object, "first_filter_taken", taken);
+	return taken;
 }
 
 /* --- QEMU ---------------------------------------------------------------- */
@@ -239,7 +241,7 @@ static int probe(const struct probe_options *o)
 		if (!o->device[i])
 			continue;
 		part = json_object();
-		failed |= bad = probe_device(part, o->device[i], &mtu[i]);
+		failed |= bad = probe_device(part, o->device[i], i == 1, &mtu[i]);
 		output_set(object, names[i], part);
 		conclude(follows, bad,
 			 "a device is missing, or another tc filter has the first place on it");

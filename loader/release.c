@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <stdbool.h>
 
 #include <sys/random.h>
@@ -12,6 +11,7 @@
 #include "link.h"
 #include "log.h"
 #include "release.h"
+#include "translations.h"
 
 #define MS            1000000ULL
 #define SCAN_MAX_NS   (1000 * MS) /* lost events are found by then */
@@ -22,14 +22,6 @@
 #define ALL_EPOCHS    (~0ULL)
 #define ROUNDS_MAX    20     /* through all flows, for those whose lock was taken */
 #define AGAIN_MAX     100000 /* runs on one flow, for the loop's sake */
-
-static __u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 /* ------------------------------------------------------------- control --- */
 
@@ -47,13 +39,14 @@ static int control_once(struct datapath *dp, const struct colo_control *control)
 }
 
 /* Until nothing is left to do on this flow. Frames ended, or -errno. */
-static int control_flow(struct datapath *dp, enum colo_control_op op,
-			const struct colo_flow_key *key)
+static int control_until(struct datapath *dp, enum colo_control_op op,
+			 const struct colo_flow_key *key, __u64 until_ns)
 {
 	struct colo_control control = {
 		.op = op,
 		.epoch = dp->session->epoch,
 		.key = *key,
+		.until_ns = until_ns,
 	};
 	int ended = 0, idle = 0, result;
 
@@ -72,6 +65,12 @@ static int control_flow(struct datapath *dp, enum colo_control_op op,
 	return -EBUSY;
 }
 
+static int control_flow(struct datapath *dp, enum colo_control_op op,
+			const struct colo_flow_key *key)
+{
+	return control_until(dp, op, key, 0);
+}
+
 /* --------------------------------------------------------------- flows --- */
 
 /* A flow that has frames. */
@@ -87,10 +86,21 @@ struct waiting_list {
 	__u32 count;
 };
 
+enum which {
+	WHICH_ALL,
+	WHICH_UNREADY, /* all but those that wait for the lease only */
+	WHICH_READY,   /* these */
+};
+
 /* Input that is kept waits for nothing. */
-static bool is_waiting(enum colo_frame_state state)
+static bool is_waiting(const volatile struct colo_frame *frame, enum which which)
 {
-	return state != COLO_FRAME_FREE && state != COLO_FRAME_I;
+	enum colo_frame_state state = frame->state;
+	bool ready = state == COLO_FRAME_P && frame->flags & COLO_FR_READY;
+
+	if (state == COLO_FRAME_FREE || state == COLO_FRAME_I)
+		return false;
+	return which == WHICH_ALL || ready == (which == WHICH_READY);
 }
 
 static int by_key(const void *a, const void *b)
@@ -132,18 +142,19 @@ static void merge_flows(struct waiting_list *list)
 
 /*
  * The flows that have frames of epochs before `below`, the one with the oldest
- * frame first. The records
- * are read while the programs change them: a key may be that of a frame which
- * has just left, which `control` sees under the flow's lock.
+ * frame first. The records are read while the programs change them: a key may
+ * be that of a frame which has just left, which `control` sees under the flow's
+ * lock.
  */
-static int find_flows(struct datapath *dp, __u64 below, struct waiting_list *list)
+static int find_flows(struct datapath *dp, enum which which, __u64 below,
+		      struct waiting_list *list)
 {
 	__u32 count = 0;
 
 	list->count = 0;
 	list->flow = NULL;
 	for (__u32 i = 0; i < dp->max_frames; i++)
-		count += is_waiting(dp->frames[i].state);
+		count += is_waiting(&dp->frames[i], which);
 	if (!count)
 		return 0;
 	/* Some more may have come since. */
@@ -156,7 +167,7 @@ static int find_flows(struct datapath *dp, __u64 below, struct waiting_list *lis
 		struct waiting *flow = &list->flow[list->count];
 		enum colo_frame_state state = frame->state;
 
-		if (!is_waiting(state) || frame->epoch >= below)
+		if (!is_waiting(frame, which) || frame->epoch >= below)
 			continue;
 		/* A client's frame is of no epoch (rule 16). */
 		if (below != ALL_EPOCHS && state == COLO_FRAME_C)
@@ -182,7 +193,11 @@ static int control_all(struct datapath *dp, enum colo_control_op op, __u64 below
 	int err = 0;
 
 	for (int round = 0; round < ROUNDS_MAX; round++) {
-		err = find_flows(dp, round ? below : ALL_EPOCHS, &list);
+		if (!round)
+			err = find_flows(dp, WHICH_ALL, ALL_EPOCHS, &list);
+		else
+			err = find_flows(dp, below == ALL_EPOCHS ? WHICH_ALL : WHICH_UNREADY,
+					 below, &list);
 		for (__u32 i = 0; i < list.count; i++) {
 			int result = control_flow(dp, op, &list.flow[i].key);
 
@@ -196,11 +211,89 @@ static int control_all(struct datapath *dp, enum colo_control_op op, __u64 below
 	return -EBUSY;
 }
 
+/* ------------------------------------------------------------- in order --- */
+
+/* A held frame of P. */
+struct held {
+	struct colo_flow_key key;
+	__u64 ns;
+	bool last; /* of its flow */
+};
+
+static int held_by_key(const void *a, const void *b)
+{
+	const struct held *x = a, *y = b;
+	int differ = memcmp(&x->key, &y->key, sizeof(x->key));
+
+	return differ ? differ : (x->ns > y->ns) - (x->ns < y->ns);
+}
+
+static int held_by_age(const void *a, const void *b)
+{
+	const struct held *x = a, *y = b;
+
+	return (x->ns > y->ns) - (x->ns < y->ns);
+}
+
+/* All of P's that are held, in the order in which they came. -1: no memory. */
+static long find_held(struct datapath *dp, struct held **list)
+{
+	long count = 0, found = 0;
+
+	*list = NULL;
+	for (__u32 i = 0; i < dp->max_frames; i++)
+		count += dp->frames[i].state == COLO_FRAME_P;
+	if (!count)
+		return 0;
+	*list = calloc(count, sizeof(**list));
+	if (!*list)
+		return -1;
+	for (__u32 i = 0; i < dp->max_frames && found < count; i++) {
+		const volatile struct colo_frame *frame = &dp->frames[i];
+
+		if (frame->state != COLO_FRAME_P)
+			continue;
+		memcpy(&(*list)[found].key, (const void *)&frame->key, sizeof(frame->key));
+		(*list)[found++].ns = frame->held_ns;
+	}
+	qsort(*list, found, sizeof(**list), held_by_key);
+	for (long i = 0; i < found; i++)
+		(*list)[i].last = i + 1 == found || memcmp(&(*list)[i].key, &(*list)[i + 1].key,
+							   sizeof((*list)[i].key));
+	qsort(*list, found, sizeof(**list), held_by_age);
+	return found;
+}
+
+/*
+ * What is held leaves in the order in which it came, over all flows: a run for
+ * each stretch of one flow. What a program holds meanwhile is left to who calls.
+ */
+static int control_in_order(struct datapath *dp, enum colo_control_op op)
+{
+	struct held *list;
+	long count = find_held(dp, &list);
+	int err = 0;
+
+	for (long i = 0; i < count; i++) {
+		const struct held *next = i + 1 < count ? &list[i + 1] : NULL;
+		int result;
+
+		if (next && !memcmp(&list[i].key, &next->key, sizeof(next->key)))
+			continue;
+		result = control_until(dp, op, &list[i].key,
+				       !next || list[i].last ? 0 : next->ns);
+		if (result < 0 && !err)
+			err = result;
+	}
+	free(list);
+	return count < 0 ? -ENOMEM : err;
+}
+
 /* ------------------------------------------------------------ the ends --- */
 
 static void open_epoch(struct datapath *dp, __u64 epoch)
 {
-	dp->session->commit_ns = now_ns();
+	dp->session->commit_ns = datapath_now();
 	/* One store: a program sees the old epoch or the new one. */
 	__atomic_store_n(&dp->session->epoch, epoch, __ATOMIC_SEQ_CST);
 }
@@ -263,9 +356,13 @@ int release_start(struct datapath *dp, __u64 epoch)
 
 int release_commit(struct datapath *dp, __u64 epoch)
 {
+	int err, late;
+
 	if (dp->session->epoch <= epoch)
 		open_epoch(dp, epoch + 1);
-	return control_all(dp, COLO_CONTROL_COMMIT, epoch + 1);
+	err = control_in_order(dp, COLO_CONTROL_COMMIT);
+	late = control_all(dp, COLO_CONTROL_COMMIT, epoch + 1);
+	return err ? err : late;
 }
 
 /* To the guest goes what is behind `read`, NULL: nothing; all is forgotten. */
@@ -294,18 +391,70 @@ int release_reset(struct datapath *dp, __u64 epoch, const struct colo_link_count
 	return err ? err : late;
 }
 
+static bool lease_is_out(const struct datapath *dp)
+{
+	__u64 lease = dp->session->lease_ns;
+
+	return lease && datapath_now() >= lease;
+}
+
+int release_lease(struct datapath *dp)
+{
+	struct waiting_list list;
+	int err = 0;
+
+	for (int round = 0; round < ROUNDS_MAX && !lease_is_out(dp); round++) {
+		err = find_flows(dp, WHICH_READY, ALL_EPOCHS, &list);
+		for (__u32 i = 0; i < list.count; i++) {
+			int result = control_flow(dp, COLO_CONTROL_RELEASE, &list.flow[i].key);
+
+			if (result < 0 && !err)
+				err = result;
+		}
+		free(list.flow);
+		if (!list.count || err)
+			return err;
+	}
+	return lease_is_out(dp) ? 0 : -EBUSY;
+}
+
+/* A secondary's offsets become translations at the port. */
+static int translate(struct datapath *dp)
+{
+	struct colo_control control = {
+		.op = COLO_CONTROL_TRANSLATE,
+	};
+	int result = COLO_CONTROL_AGAIN;
+
+	if (dp->abi.role != COLO_ROLE_SECONDARY)
+		return 0;
+	for (int i = 0; i < ROUNDS_MAX && result == COLO_CONTROL_AGAIN; i++)
+		result = control_once(dp, &control);
+	return result == COLO_CONTROL_AGAIN ? -EBUSY : result < 0 ? result : 0;
+}
+
+/* One step of several that are all done, whatever becomes of one: the first error counts. */
+static int first_error(int before, int result)
+{
+	return before ? before : result;
+}
+
 int release_failover(struct datapath *dp)
 {
-	int err, late;
+	bool primary = dp->abi.role == COLO_ROLE_PRIMARY;
+	int err;
 
-	err = control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS);
-	dp->session->mode = dp->abi.role == COLO_ROLE_PRIMARY ? COLO_MODE_WIRE :
-								COLO_MODE_ACTIVE;
+	/* who is the only one needs no lease */
+	dp->session->lease_ns = 0;
+	/* what leaves from here on finds its translation */
+	err = translate(dp);
+	err = first_error(err, control_in_order(dp, COLO_CONTROL_FAILOVER));
+	err = first_error(err, control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS));
+	dp->session->mode = primary ? COLO_MODE_WIRE : COLO_MODE_ACTIVE;
 	/* What came between the two. */
-	late = control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS);
-	if (!late)
-		late = replay(dp, NULL);
-	return err ? err : late;
+	err = first_error(err, translate(dp));
+	err = first_error(err, control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS));
+	return first_error(err, replay(dp, NULL));
 }
 
 int release_discard(struct datapath *dp)
@@ -368,7 +517,7 @@ static int scan_frames(struct datapath *dp, __u64 now)
 {
 	__u64 next = now + earlier(timeout_ns(dp), SCAN_MAX_NS);
 	struct waiting_list list;
-	int err = find_flows(dp, ALL_EPOCHS, &list);
+	int err = find_flows(dp, WHICH_UNREADY, ALL_EPOCHS, &list);
 
 	for (__u32 i = 0; i < list.count; i++) {
 		int result = scan_flow(dp, &list.flow[i], now, &next);
@@ -403,68 +552,102 @@ static int check_watched(struct datapath *dp, __u64 now)
 }
 
 /* Does a flow look as if it could go? The program decides. */
-static bool looks_idle(const struct datapath *dp, __u32 flags, __u64 seen_ns, __u64 now)
+static bool looks_idle(const struct datapath *dp, bool closed, __u64 seen_ns, __u64 now)
 {
-	bool primary = dp->abi.role == COLO_ROLE_PRIMARY;
-	__u32 rst = primary ? COLO_F_RST : COLO_RW_RST;
-	__u32 fins = primary ? COLO_F_P_FIN : COLO_RW_G_FIN | COLO_RW_C_FIN;
-	bool closed = (flags & rst) || (flags & fins) == fins;
-
 	return now >
 	       seen_ns + MS * (closed ? dp->config->flow_grace_ms : dp->config->flow_idle_ms);
 }
 
-static int sweep_value(struct datapath *dp, const struct colo_flow_key *key, const void *value,
-		       __u64 now)
+static bool flow_looks_idle(const struct datapath *dp, const void *value, __u64 now)
 {
-	const struct colo_rewrite *rewrite = value;
 	const struct colo_flow *flow = value;
-	bool idle;
 
-	if (dp->abi.role == COLO_ROLE_PRIMARY)
-		idle = looks_idle(dp, flow->flags, flow->seen_ns, now);
-	else
-		idle = looks_idle(dp, rewrite->flags, rewrite->seen_ns, now);
-	return idle ? control_flow(dp, COLO_CONTROL_RECLAIM, key) : 0;
+	return looks_idle(dp, flow->flags & (COLO_F_RST | COLO_F_P_FIN), flow->seen_ns, now);
 }
 
+static bool rewrite_looks_idle(const struct datapath *dp, const void *value, __u64 now)
+{
+	const __u32 fins = COLO_RW_G_FIN | COLO_RW_C_FIN;
+	const struct colo_rewrite *rewrite = value;
+	bool closed = rewrite->flags & COLO_RW_RST || (rewrite->flags & fins) == fins;
+
+	return looks_idle(dp, closed, rewrite->seen_ns, now);
+}
+
+static bool translation_looks_idle(const struct datapath *dp, const void *value, __u64 now)
+{
+	const struct colo_translation *t = value;
+
+	return looks_idle(dp, translation_ended(t), t->seen_ns, now);
+}
+
+/* A table whose elements end some time after they were last used. */
+struct sweep {
+	int fd;
+	size_t size; /* of a value */
+	enum colo_control_op op;
+	bool (*looks_idle)(const struct datapath *dp, const void *value, __u64 now);
+};
+
 /*
- * Look through the flows for idle ones, some thousands at a time; the next
+ * Look through a table for idle elements, some thousands at a time; the next
  * sweep goes on where this one ended.
  */
-static int sweep_flows(struct datapath *dp, __u64 now)
+static int sweep_table(struct datapath *dp, const struct sweep *sweep,
+		       struct datapath_cursor *cursor, __u64 now)
 {
-	const size_t size = dp->abi.role == COLO_ROLE_PRIMARY ? sizeof(struct colo_flow) :
-								sizeof(struct colo_rewrite);
-	struct datapath_watch *watch = &dp->watch;
 	struct colo_flow_key *keys = calloc(SWEEP_BATCH, sizeof(*keys));
-	char *values = calloc(SWEEP_BATCH, size);
+	char *values = calloc(SWEEP_BATCH, sweep->size);
 	int err = keys && values ? 0 : -ENOMEM;
 
 	for (int batch = 0; !err && batch < SWEEP_BATCHES; batch++) {
 		__u32 count = SWEEP_BATCH, next = 0;
 		int result;
 
-		result = bpf_map_lookup_batch(dp->map_fd[MAP_FLOWS],
-					      watch->cursor_valid ? &watch->cursor : NULL,
+		result = bpf_map_lookup_batch(sweep->fd, cursor->valid ? &cursor->at : NULL,
 					      &next, keys, values, &count, NULL);
 		if (result && result != -ENOENT) {
 			/* A bucket longer than the batch: begin anew. */
-			watch->cursor_valid = false;
+			cursor->valid = false;
 			err = result == -ENOSPC || result == -EINVAL ? 0 : result;
 			break;
 		}
 		for (__u32 i = 0; i < count; i++)
-			sweep_value(dp, &keys[i], values + i * size, now);
-		watch->cursor = next;
-		watch->cursor_valid = !result;
+			if (sweep->looks_idle(dp, values + i * sweep->size, now))
+				control_flow(dp, sweep->op, &keys[i]);
+		cursor->at = next;
+		cursor->valid = !result;
 		if (result)
 			break;
 	}
 	free(values);
 	free(keys);
-	watch->sweep_ns = now + SWEEP_NS;
 	return err;
+}
+
+static int sweep_flows(struct datapath *dp, __u64 now)
+{
+	const bool primary = dp->abi.role == COLO_ROLE_PRIMARY;
+	const struct sweep flows = {
+		.fd = dp->map_fd[MAP_FLOWS],
+		.size = primary ? sizeof(struct colo_flow) : sizeof(struct colo_rewrite),
+		.op = COLO_CONTROL_RECLAIM,
+		.looks_idle = primary ? flow_looks_idle : rewrite_looks_idle,
+	};
+	const struct sweep translations = {
+		.fd = dp->map_fd[MAP_TRANSLATIONS],
+		.size = sizeof(struct colo_translation),
+		.op = COLO_CONTROL_EXPIRE,
+		.looks_idle = translation_looks_idle,
+	};
+	struct datapath_watch *watch = &dp->watch;
+	int err, late = 0;
+
+	err = sweep_table(dp, &flows, &watch->flows, now);
+	if (dp->session->translations)
+		late = sweep_table(dp, &translations, &watch->translations, now);
+	watch->sweep_ns = now + SWEEP_NS;
+	return err ? err : late;
 }
 
 int release_tick(struct datapath *dp, __u64 now, __u64 *next_ns)
@@ -497,9 +680,11 @@ __u64 release_oldest(const struct datapath *dp)
 	__u64 oldest = 0;
 
 	for (__u32 i = 0; i < dp->max_frames; i++) {
-		__u64 held = dp->frames[i].held_ns;
+		const volatile struct colo_frame *frame = &dp->frames[i];
+		__u64 held = frame->held_ns;
 
-		if (dp->frames[i].state == COLO_FRAME_P && (!oldest || held < oldest))
+		if (frame->state == COLO_FRAME_P && is_waiting(frame, WHICH_UNREADY) &&
+		    (!oldest || held < oldest))
 			oldest = held;
 	}
 	return oldest;

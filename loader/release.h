@@ -12,7 +12,17 @@
 /* Primary: epoch + 1 opens; all held P leave in order, S of `epoch` is dropped. */
 int release_commit(struct datapath *dp, __u64 epoch);
 
-/* This host is the only one from now on: all held leave, then mode WIRE or ACTIVE. */
+/*
+ * session.lease_ns was renewed after it had run out: what could have left
+ * meanwhile leaves. Should it run out again, the rest goes on waiting. Nothing
+ * is lost if it is not called: each flow's next packet does the same for it.
+ */
+int release_lease(struct datapath *dp);
+
+/*
+ * This host is the only one from now on, and needs no lease: all held leave,
+ * then mode WIRE or ACTIVE.
+ */
 int release_failover(struct datapath *dp);
 
 /* This side lost or is being detached: all held are dropped, mode SHUT. */
@@ -24,7 +34,7 @@ int release_discard(struct datapath *dp);
  */
 int release_tick(struct datapath *dp, __u64 now_ns, __u64 *next_ns);
 
-/* When the oldest frame of P came that is held, 0: none is. */
+/* When the oldest frame of P came that is held, and not for the lease; 0: none is. */
 __u64 release_oldest(const struct datapath *dp);
 
 /* A ring buffer event: what it needs besides telling QEMU (WATCH, RELEASE). */

@@ -280,8 +280,6 @@ int passthrough_clear(const struct datapath *dp)
 {
 	int err = 0;
 
-	if (dp->abi.role != COLO_ROLE_PRIMARY)
-		return 0;
 	for (__u32 i = dp->config->passthrough; !err && i-- > 0;)
 		err = rule_write(dp, i, &(struct colo_passthrough){});
 	dp->config->passthrough = 0;

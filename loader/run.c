@@ -177,7 +177,9 @@ static int open_parts(struct daemon *d)
 			d->options.name);
 		return -EXDEV;
 	}
-	err = check_instance(d);
+	err = datapath_repair(&d->dp);
+	if (!err)
+		err = check_instance(d);
 	if (err)
 		return err;
 	daemon_set_proxy(d);

@@ -12,6 +12,7 @@
 #include "pin.h"
 #include "policy.h"
 #include "status.h"
+#include "translations.h"
 
 static json_t *describe_request(const struct datapath *dp)
 {
@@ -26,7 +27,7 @@ static json_t *describe_request(const struct datapath *dp)
 
 static json_t *describe_frames(const struct datapath *dp)
 {
-	__u32 count[COLO_FRAME_I + 1] = {};
+	__u32 count[COLO_FRAME_I + 1] = {}, ready = 0;
 	json_t *object = json_object();
 
 	for (__u32 i = 0; i < dp->max_frames; i++) {
@@ -34,13 +35,25 @@ static json_t *describe_frames(const struct datapath *dp)
 
 		if (state <= COLO_FRAME_I)
 			count[state]++;
+		ready += state == COLO_FRAME_P && dp->frames[i].flags & COLO_FR_READY;
 	}
 	output_number(object, "primary", count[COLO_FRAME_P]);
+	output_number(object, "lease", ready); /* of these, wait for the lease only */
 	output_number(object, "secondary", count[COLO_FRAME_S]);
 	output_number(object, "client", count[COLO_FRAME_C]);
 	output_number(object, "input", count[COLO_FRAME_I]);
 	output_number(object, "free", count[COLO_FRAME_FREE]);
 	return object;
+}
+
+/* How much longer frames may leave, null: no lease is asked for. */
+static json_t *describe_lease(const struct datapath *dp)
+{
+	__u64 end = dp->session->lease_ns, now = datapath_now();
+
+	if (!end)
+		return json_null();
+	return json_integer(end > now ? (end - now) / 1000000 : 0);
 }
 
 /* What leaves though nobody vouches for it, beside what always does. */
@@ -68,26 +81,6 @@ static json_t *describe_risks(const struct datapath *dp)
 	return list;
 }
 
-/* After a take-over: connections whose clients know the primary's numbers. */
-static __u64 count_translated(const struct datapath *dp)
-{
-	const __u32 closed = COLO_RW_G_FIN | COLO_RW_C_FIN;
-	struct colo_flow_key key, *last = NULL;
-	struct colo_rewrite rewrite;
-	__u32 limit = 2 * dp->config->max_flows;
-	__u64 count = 0;
-
-	while (limit-- && !bpf_map_get_next_key(dp->map_fd[MAP_FLOWS], last, &key)) {
-		last = &key;
-		if (bpf_map_lookup_elem(dp->map_fd[MAP_FLOWS], &key, &rewrite))
-			continue;
-		count += (rewrite.flags & COLO_RW_OFFSET) &&
-			 (rewrite.seq_delta || rewrite.ts_delta) &&
-			 !(rewrite.flags & COLO_RW_RST) && (rewrite.flags & closed) != closed;
-	}
-	return count;
-}
-
 json_t *status_describe(const struct datapath *dp)
 {
 	json_t *object = json_object();
@@ -104,8 +97,8 @@ json_t *status_describe(const struct datapath *dp)
 	output_number(object, "abi", dp->abi.version);
 	output_set(object, "request", describe_request(dp));
 	output_set(object, "held", describe_frames(dp));
-	if (dp->session->mode == COLO_MODE_ACTIVE)
-		output_number(object, "translated_flows", count_translated(dp));
+	output_number(object, "translated_flows", translations_count(dp));
+	output_set(object, "lease_ms", describe_lease(dp));
 	output_set(object, "risks", describe_risks(dp));
 	return object;
 }

@@ -83,21 +83,39 @@ static void found_filter(struct nlmsghdr *header, void *context)
 {
 	const struct tcmsg *message = NLMSG_DATA(header);
 	struct tc_state *state = ((struct query *)context)->state;
+	enum tc_side side = TC_H_MIN(message->tcm_parent) == TC_H_MIN_EGRESS;
 
 	/* A filter's head (its protocol and priority) comes as handle 0. */
 	if (!message->tcm_handle)
 		return;
 	state->filters++;
 	if (TC_H_MAJ(message->tcm_info) >> 16 == COLO_TC_PRIORITY &&
-	    TC_H_MIN(message->tcm_parent) == TC_H_MIN_INGRESS &&
 	    message->tcm_handle != COLO_TC_HANDLE)
-		state->first_taken = true;
+		state->first_taken[side] = true;
+}
+
+static const struct {
+	enum bpf_tc_attach_point point;
+	__u32 parent;
+} sides[TC_SIDES] = {
+	[TC_INGRESS] = {BPF_TC_INGRESS, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)},
+	[TC_EGRESS] = {BPF_TC_EGRESS, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)},
+};
+
+static unsigned int query_ours(int ifindex, enum tc_side side)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = sides[side].point);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = COLO_TC_HANDLE, .priority = COLO_TC_PRIORITY);
+	int err;
+
+	log_libbpf(0);
+	err = bpf_tc_query(&hook, &opts);
+	log_libbpf(1);
+	return err ? 0 : opts.prog_id;
 }
 
 int tc_query(int ifindex, struct tc_state *state)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = COLO_TC_HANDLE, .priority = COLO_TC_PRIORITY);
 	struct query query = {.ifindex = ifindex, .state = state};
 	int fd, err;
 
@@ -106,28 +124,18 @@ int tc_query(int ifindex, struct tc_state *state)
 	if (fd < 0)
 		return fd;
 	err = netlink_dump(fd, RTM_GETQDISC, ifindex, 0, found_qdisc, &query);
-	if (!err && state->clsact)
-		err = netlink_dump(fd, RTM_GETTFILTER, ifindex,
-				   TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), found_filter,
-				   &query);
-	if (!err && state->clsact)
-		err = netlink_dump(fd, RTM_GETTFILTER, ifindex,
-				   TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS), found_filter,
-				   &query);
+	for (int side = 0; !err && state->clsact && side < TC_SIDES; side++)
+		err = netlink_dump(fd, RTM_GETTFILTER, ifindex, sides[side].parent,
+				   found_filter, &query);
 	close(fd);
-	if (err || !state->clsact)
-		return err;
-
-	log_libbpf(0);
-	if (!bpf_tc_query(&hook, &opts))
-		state->ours = opts.prog_id;
-	log_libbpf(1);
-	return 0;
+	for (int side = 0; !err && state->clsact && side < TC_SIDES; side++)
+		state->ours[side] = query_ours(ifindex, side);
+	return err;
 }
 
-int tc_attach(int ifindex, int prog_fd, bool *made_clsact)
+int tc_attach(int ifindex, enum tc_side side, int prog_fd, bool *made_clsact)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = sides[side].point);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = COLO_TC_HANDLE, .priority = COLO_TC_PRIORITY,
 		    .prog_fd = prog_fd);
 	int err;
@@ -141,9 +149,22 @@ int tc_attach(int ifindex, int prog_fd, bool *made_clsact)
 	return err;
 }
 
-int tc_detach(int ifindex, bool remove_clsact)
+int tc_replace(int ifindex, enum tc_side side, int prog_fd)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = sides[side].point);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = COLO_TC_HANDLE, .priority = COLO_TC_PRIORITY,
+		    .prog_fd = prog_fd, .flags = BPF_TC_F_REPLACE);
+	int err;
+
+	log_libbpf(0);
+	err = bpf_tc_attach(&hook, &opts);
+	log_libbpf(1);
+	return err;
+}
+
+int tc_detach(int ifindex, enum tc_side side, bool remove_clsact)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = sides[side].point);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = COLO_TC_HANDLE, .priority = COLO_TC_PRIORITY);
 	struct tc_state state;
 	int err;
@@ -151,6 +172,7 @@ int tc_detach(int ifindex, bool remove_clsact)
 	log_libbpf(0);
 	err = bpf_tc_detach(&hook, &opts);
 	if (remove_clsact && !tc_query(ifindex, &state) && !state.filters) {
+		log_libbpf(0);
 		hook.attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS;
 		bpf_tc_hook_destroy(&hook);
 	}

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A device's clsact ingress hook, and what else the data path needs of a
- * device. All return 0 or -errno and print nothing: the caller knows what the
+ * A device's clsact hooks, and what else the data path needs of a device. All return 0 or -errno and print nothing: the caller knows what the
  * device is for.
  */
 #ifndef COLO_TC_H
@@ -17,21 +16,26 @@
 #define COLO_TC_PRIORITY 1
 #define COLO_TC_HANDLE   0xc010
 
+enum tc_side { TC_INGRESS, TC_EGRESS, TC_SIDES };
+
 /* What is at the ingress and egress of a device. */
 struct tc_state {
-	bool clsact;          /* the qdisc is there */
-	unsigned int ours;    /* program id of the filter with our handle, or 0 */
-	bool first_taken;     /* a foreign filter has our priority */
-	unsigned int filters; /* all filters, ours included */
+	bool clsact;                 /* the qdisc is there */
+	unsigned int ours[TC_SIDES]; /* program id of the filter with our handle, or 0 */
+	bool first_taken[TC_SIDES];  /* a foreign filter has our priority */
+	unsigned int filters;        /* all filters, ours included */
 };
 
 int tc_query(int ifindex, struct tc_state *state);
 
 /* *made_clsact: the qdisc was not there and was made. */
-int tc_attach(int ifindex, int prog_fd, bool *made_clsact);
+int tc_attach(int ifindex, enum tc_side side, int prog_fd, bool *made_clsact);
+
+/* Another program in our filter: each packet meets the one or the other. */
+int tc_replace(int ifindex, enum tc_side side, int prog_fd);
 
 /* Takes our filter away, and the qdisc if told to and if nothing else uses it. */
-int tc_detach(int ifindex, bool remove_clsact);
+int tc_detach(int ifindex, enum tc_side side, bool remove_clsact);
 
 int device_mtu(const char *device, unsigned int *mtu);
 int device_mac(const char *device, __u8 mac[6]);

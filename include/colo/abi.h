@@ -14,7 +14,7 @@
 #include <linux/types.h>
 #endif
 
-#define COLO_ABI_VERSION     4
+#define COLO_ABI_VERSION     5
 #define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
 #define COLO_SESSION_ID      16    /* bytes */
@@ -39,7 +39,7 @@ enum colo_mode {
 	COLO_MODE_WIRE,      /* guest and port are one plain wire */
 	COLO_MODE_PRIMARY,   /* mirror, hold, compare, release */
 	COLO_MODE_SECONDARY, /* input from the link, output to the link */
-	COLO_MODE_ACTIVE,    /* a secondary that took over: wire, old flows translated */
+	COLO_MODE_ACTIVE,    /* a secondary that took over: as WIRE, map `translations` */
 };
 
 /* Why a checkpoint was asked for (rule 11). */
@@ -117,13 +117,14 @@ struct colo_config {
 };
 
 /*
- * map `session`: array[1], mmapable. The state that the daemon sets and the
- * one request of the epoch that the programs set.
+ * map `session`: array[1], mmapable. The state that the daemon sets, the one
+ * request of the epoch that the programs set, and how many translations there
+ * are, which whoever makes or deletes one counts.
  */
 struct colo_session {
 	__u64 epoch; /* the open epoch, 0 outside COLO */
 	enum colo_mode mode;
-	__u32 reserved;
+	__u32 translations;  /* entries of that map; it is not looked at if there are none */
 	__u64 request_epoch; /* the last epoch in which a checkpoint was asked for */
 	enum colo_reason request_reason; /* and the first reason for it */
 	__u32 request_pad;
@@ -244,7 +245,7 @@ enum colo_flow_flag {
 	COLO_F_P_LEFT = 1 << 14,     /* p_left_start, p_left hold */
 	COLO_F_S_NEXT_ACK = 1 << 15, /* s_next_ack holds */
 	COLO_F_BOTH_RST = 1 << 16,   /* rst_seq, rst_ack hold */
-	COLO_F_S_RST = 1 << 17,      /* S has shown that RST once more than P */
+	COLO_F_LATER = 1 << 17, /* what may leave goes to p_ready; set anew by each packet */
 };
 
 /* A queue of frames; index into the map `frames`, COLO_NONE if empty. */
@@ -273,6 +274,7 @@ struct colo_flow {
 	__u32 s_next_ack; /* what S has acked in that life, if P's is an older one */
 	__u32 rst_seq;    /* the last RST that both have sent, as S did */
 	__u32 rst_ack;
+	__u32 rst_more; /* how many more of it S has sent than P */
 	/* frames of P with new units (TCP: by sequence; datagrams: by arrival) */
 	struct colo_queue p_held;
 	/* frames of P without a new unit that wait for S's ack */
@@ -283,6 +285,8 @@ struct colo_flow {
 	struct colo_queue s_wait;
 	/* frames of S of the epoch to come */
 	struct colo_queue s_next_epoch;
+	/* frames of P that may leave and wait for the lease, in the order in which they do */
+	struct colo_queue p_ready;
 	__u32 p_left_start;   /* TCP: the units of P that have left */
 	__u32 p_left;         /* TCP: units of P below have left */
 	__u32 p_matched_held; /* datagrams in p_held whose partner was found */
@@ -306,13 +310,15 @@ enum colo_frame_flag {
 	COLO_FR_ACK = 1 << 3,
 	COLO_FR_URG = 1 << 4,
 	COLO_FR_PSH = 1 << 5,
-	COLO_FR_MATCHED = 1 << 6,  /* a datagram whose partner was found */
-	COLO_FR_TCP = 1 << 7,      /* the stream fields hold */
-	COLO_FR_UDP = 1 << 8,      /* checksum at l4_off + 6 */
-	COLO_FR_RETRANS = 1 << 9,  /* counted already as sent */
-	COLO_FR_WHOLE = 1 << 10,   /* hdr is a plain prefix: no L3/L4 offsets */
-	COLO_FR_DIGEST = 1 << 11,  /* digest holds */
-	COLO_FR_PARTIAL = 1 << 12, /* kept input whose checksum was left to the device */
+	COLO_FR_MATCHED = 1 << 6,    /* a datagram whose partner was found */
+	COLO_FR_TCP = 1 << 7,        /* the stream fields hold */
+	COLO_FR_UDP = 1 << 8,        /* checksum at l4_off + 6 */
+	COLO_FR_RETRANS = 1 << 9,    /* counted already as sent */
+	COLO_FR_WHOLE = 1 << 10,     /* hdr is a plain prefix: no L3/L4 offsets */
+	COLO_FR_DIGEST = 1 << 11,    /* digest holds */
+	COLO_FR_PARTIAL = 1 << 12,   /* kept input whose checksum was left to the device */
+	COLO_FR_READY = 1 << 13,     /* may leave, waits for the lease */
+	COLO_FR_COMMITTED = 1 << 14, /* ... by a commit, else by a match */
 };
 
 /*
@@ -366,6 +372,7 @@ enum colo_rewrite_flag {
 	COLO_RW_OLD = 1 << 13, /* the flow is older than the epoch: offset 0 */
 	COLO_RW_P_KNOWN = 1 << 14, /* p_isn holds, if only of an epoch before */
 	COLO_RW_C_SYN = 1 << 15,   /* c_isn, c_syn hold */
+	COLO_RW_MOVED = 1 << 16,   /* this side took over: it is in `translations` */
 };
 
 struct colo_rewrite {
@@ -395,6 +402,35 @@ struct colo_rewrite {
 	__u32 redelivered;        /* segments that the guest was given again */
 };
 
+/* Bits of colo_translation.flags */
+enum colo_translation_flag {
+	COLO_TR_ISN = 1 << 0,  /* isn holds */
+	COLO_TR_ECHO = 1 << 1, /* ts_echo holds */
+	COLO_TR_G_FIN = 1 << 2,
+	COLO_TR_C_FIN = 1 << 3,
+	COLO_TR_RST = 1 << 4,
+	COLO_TR_C_SYN = 1 << 5, /* c_syn holds */
+};
+
+/*
+ * map `translations`: hash, colo_flow_key -> colo_translation, of both roles.
+ * Flows whose client knows other numbers than this side's guest, because hosts
+ * of their time have died, are translated at the port, outside mirror and
+ * compare (rule 15); so are those whose guest's clock may be behind what the
+ * client has seen. On a secondary in COLO: the primary's, for its own take-over.
+ */
+struct colo_translation {
+	struct colo_flow_key key; /* again: a recycled element is recognised */
+	__u32 lock;
+	__u64 seen_ns;
+	__u32 flags;     /* enum colo_translation_flag */
+	__u32 isn;       /* the guest's: a SYN with another begins a new life */
+	__u32 seq_delta; /* the client's number - the guest's number */
+	__u32 ts_delta;  /* likewise of TSval */
+	__u32 ts_echo;   /* the highest TSecr of the client: TSval does not fall below */
+	__u32 c_syn;     /* what is behind the client's last SYN, data included */
+};
+
 /*
  * map `counters`: percpu array[1]. Sum over the CPUs.
  *
@@ -402,7 +438,7 @@ struct colo_rewrite {
  *                       + those still held
  *              p_frames (in COLO) = p_policy_pass + p_policy_drop
  *                       + p_passthrough + p_covered
- *                       + p_at_once + p_held + p_unheld
+ *                       + p_at_once + p_held + p_unheld + p_unleased
  */
 #define COLO_COUNTERS(X)                                                           \
 	X(wire_out, "guest frames passed outside COLO")                            \
@@ -421,6 +457,8 @@ struct colo_rewrite {
 	X(p_failed_over, "held, then released by a failover")                      \
 	X(p_discarded, "held, then discarded: this side lost or was detached")     \
 	X(p_unheld, "dropped: could not be held")                                  \
+	X(p_unleased, "passes uncompared, dropped: the lease had run out")         \
+	X(p_waited, "held ones that waited for the lease when they could leave")   \
 	X(p_segments, "segments cut anew from held frames")                        \
 	X(p_released_whole, "releases that used the secondary's frame as carrier") \
 	X(s_frames, "frames of the secondary's guest")                             \
@@ -466,7 +504,12 @@ struct colo_rewrite {
 	X(rw_untranslatable, "frames that cannot be translated")                   \
 	X(active_out, "guest frames sent after a take-over")                       \
 	X(active_in, "client frames delivered after a take-over")                  \
-	X(active_translated, "frames translated after a take-over")                \
+	X(tr_out, "guest frames translated at the port")                           \
+	X(tr_in, "client frames translated at the port")                           \
+	X(tr_failed, "frames dropped at the port: could not be translated")        \
+	X(tr_created, "translations made by a take-over")                          \
+	X(tr_full, "translations not made: the table is full")                     \
+	X(tr_ended, "translations deleted: the flow has ended, or begun anew")     \
 	X(req_payload, "checkpoint requests: other bytes")                         \
 	X(req_length, "checkpoint requests: other datagram size")                  \
 	X(req_flags, "checkpoint requests: SYN, FIN, RST, URG or SYN options")     \
@@ -518,6 +561,8 @@ enum colo_control_op {
 	COLO_CONTROL_RECLAIM,  /* delete the flow if closed or idle for its time */
 	COLO_CONTROL_REQUEST,  /* ask for a checkpoint; the reason is in `reason`, no flow */
 	COLO_CONTROL_REPLAY, /* secondary: the input behind `read` to the guest; forget the rest */
+	COLO_CONTROL_TRANSLATE, /* secondary: all offsets go to `translations`; no flow */
+	COLO_CONTROL_EXPIRE,    /* delete the translation if closed or idle for its time */
 };
 
 #define COLO_CONTROL_AGAIN (1 << 16)
@@ -530,13 +575,17 @@ struct colo_control {
 	struct colo_flow_key key;
 	__u32 reserved;
 	struct colo_link_count read; /* how far the primary has read its input */
+	__u64 until_ns;              /* COMMIT, FAILOVER: only what was held before, 0: all */
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");
 _Static_assert(sizeof(struct colo_session) == 80, "colo_session");
+_Static_assert(__builtin_offsetof(struct colo_session, lease_ns) == 48,
+	       "colo_session.lease_ns");
+_Static_assert(sizeof(struct colo_translation) == 80, "colo_translation");
 _Static_assert(sizeof(struct colo_config) == 56, "colo_config");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
-_Static_assert(sizeof(struct colo_control) == 88, "colo_control");
+_Static_assert(sizeof(struct colo_control) == 96, "colo_control");
 _Static_assert(sizeof(struct colo_frame) % 8 == 0, "colo_frame");
 _Static_assert(sizeof(struct colo_passthrough) == 88, "colo_passthrough");
 

@@ -357,7 +357,8 @@ static struct frame *check_built(const struct builder *b, bool offloads, bool pa
 			     FRAME_MTU);
 	frame = frame_new(b->bytes, b->len);
 	frame->partial = partial;
-	frame->gso = l3_len > FRAME_MTU;
+	/* With options of IPv6 and TCP one segment may be above it. */
+	frame->gso = l3_len > FRAME_MTU && spec->data_len > FRAME_GSO;
 	frame->l4_off = b->l4_off;
 	frame->bad_csum = spec->csum == CSUM_BAD;
 	/* What is written byte by byte may be wrong, too. */

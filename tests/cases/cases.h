@@ -132,6 +132,9 @@ enum verb {
 	VERB_COMMIT,
 	VERB_DROP,
 	VERB_FAILOVER,
+	VERB_LEASE,
+	VERB_SWITCH,
+	VERB_TRANSLATION,
 	VERB_EXPECT_NEXT,  /* out, guest, link PATTERN */
 	VERB_EXPECT_FIRST, /* out*, guest*, link* PATTERN */
 	VERB_EXPECT_NONE,
@@ -143,6 +146,12 @@ enum verb {
 	VERB_EXPECT_ENDS,
 };
 
+/* How far a client's numbers are ahead of the guest's; -1 in isn, echo: not said. */
+struct translation {
+	uint32_t seq, ts;
+	int64_t isn, echo;
+};
+
 /* Where frames are seen. */
 enum outlet { OUTLET_PORT, OUTLET_GUEST, OUTLET_LINK, OUTLETS };
 
@@ -152,6 +161,8 @@ struct statement {
 	int line;
 	char *text;
 	struct spec spec; /* VERB_I: flow, tags, seq = isn, ack = tsval (if set) */
+	struct translation translation; /* of spec's flow and tags */
+	bool alone;                     /* VERB_LEASE: nothing is released with it */
 	enum outlet outlet;
 	enum side side;
 	int epoch_diff;        /* S@ */
@@ -239,14 +250,16 @@ struct frames {
 struct run {
 	const struct testcase *test;
 	struct proxy *proxy;
+	enum side side;             /* the role of the programs now */
 	struct frames out[OUTLETS]; /* what left */
 	struct frames in;           /* what was put in with a checksum that is wrong */
 	uint64_t epoch;
 	uint64_t stirred_ns; /* when something was last done to the proxy */
 	unsigned int drop;   /* link frames still to be lost */
 	bool failed_over;
-	bool replay; /* of a capture: who sent what is looked at there */
-	char *error; /* why the case fails, "expected", "saw" lines */
+	uint32_t lease_ms; /* 0: none is asked for */
+	bool replay;       /* of a capture: who sent what is looked at there */
+	char *error;       /* why the case fails, "expected", "saw" lines */
 };
 
 /* A proxy under test: ours, or QEMU's. */
@@ -261,6 +274,10 @@ struct proxy {
 	int (*put)(struct run *run, enum verb verb, int epoch_diff, struct frame *frame);
 	int (*commit)(struct run *run, unsigned int unread);
 	int (*failover)(struct run *run);
+	/* The lease ends in ms; the survivor gets a role; a translation of a resync. */
+	int (*lease)(struct run *run, uint32_t ms, bool alone);
+	int (*switch_role)(struct run *run, enum side side);
+	int (*translation)(struct run *run, const struct statement *st);
 	/* Takes what has left, runs what the daemon runs. Sleeps until then, or less. */
 	void (*poll)(struct run *run, uint64_t until_ns);
 	/* Requests since the start or the last commit, and the reason (-1: it has none). */
@@ -276,6 +293,9 @@ extern struct proxy colo_proxy, qemu_proxy;
 struct datapath *colo_datapath(void);
 /* What is put to QEMU is not waited for: whoever sets this has a way of his own. */
 extern bool qemu_pipelined;
+/* The other side says what it has sent only when colo_say() lets it. */
+extern bool colo_silent;
+void colo_say(struct run *run);
 
 /* text.c: words, numbers, addresses, bytes. 0 or -1 with *error set. */
 struct text {
@@ -308,6 +328,7 @@ extern const struct spec_ext {
 /* parse.c: files */
 struct testcase *parse_file(const char *path);
 struct testcase *parse_stream(FILE *from, const char *path);
+void parse_free(struct testcase *first);
 /* Every element of the language that the tables know, for `--elements`. */
 void parse_list(void);
 void settings_list(void);
@@ -345,6 +366,9 @@ bool flow_equal(const struct flow *a, const struct flow *b);
 /* sent.c: what the guests and clients of this case have sent, by flow */
 void sent_clear(void);
 void sent_note(enum verb verb, const struct spec *spec, const struct frame *frame);
+/* What the primary's guest sends leaves in other numbers. */
+void sent_translated(const struct statement *st);
+void sent_commit(void);
 /* 0: no byte of P there; 1: P sent `byte` there; -1: P sent another one */
 int sent_check(const struct flow *flow, uint32_t seq, uint8_t byte);
 bool sent_ever(const struct flow *flow, uint32_t seq);

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <arpa/inet.h>
+#include <jansson.h>
 #include <linux/if_packet.h>
 #include <sys/socket.h>
 
@@ -28,8 +30,10 @@
 #include "link.h"
 #include "release.h"
 #include "settings.h"
+#include "translations.h"
 
-#define PORT_ROOM 8    /* for two tags of a guest */
+/* for two tags of a guest; IPv6 and options at a gso_size of FRAME_GSO */
+#define PORT_ROOM 64
 #define LINK_ROOM 100  /* for the link's tag and two of the guest's */
 #define INPUTS    1024 /* client frames that are remembered */
 #define SAY_NS    (5 * NSEC_PER_MSEC)
@@ -57,9 +61,12 @@ struct rig {
 	uint64_t missed_epoch;          /* in which the other side has missed something */
 	struct colo_link_count input[INPUTS]; /* counts behind each client frame */
 	unsigned int inputs;
+	json_t *translations; /* that the case has named */
 	uint64_t tick_ns;
 	int error; /* of the daemon's part */
 };
+
+bool colo_silent;
 
 static struct rig rigs[2][2];
 static struct rig *rig; /* of the case that runs */
@@ -233,14 +240,16 @@ static int prepare(struct run *run)
 	return 0;
 }
 
-static int colo_begin(struct run *run)
+static enum colo_role role_of(enum side side)
+{
+	return side == SIDE_PRIMARY ? COLO_ROLE_PRIMARY : COLO_ROLE_SECONDARY;
+}
+
+/* COLO begins, with the programs that there are. */
+static int start(struct run *run)
 {
 	int err;
 
-	rig = &rigs[run->test->side][run->test->offloads];
-	rig->role = run->test->side == SIDE_PRIMARY ? COLO_ROLE_PRIMARY : COLO_ROLE_SECONDARY;
-	if (prepare(run))
-		return -1;
 	rig->requests = 0;
 	rig->tick_ns = 0;
 	rig->error = 0;
@@ -256,6 +265,22 @@ static int colo_begin(struct run *run)
 	if (err)
 		run_fail(run, "release_start: %s", strerror(-err));
 	datapath_counters(&rig->dp, &rig->before);
+	return err;
+}
+
+static int colo_begin(struct run *run)
+{
+	int err;
+
+	rig = &rigs[run->test->side][run->test->offloads];
+	rig->role = role_of(run->test->side);
+	if (prepare(run))
+		return -1;
+	json_decref(rig->translations);
+	rig->translations = json_array();
+	err = start(run);
+	if (!err && run->lease_ms)
+		rig->dp.session->lease_ns = now_ns() + run->lease_ms * NSEC_PER_MSEC;
 	return err;
 }
 
@@ -312,16 +337,14 @@ static void judge_sent(const struct run *run, uint64_t now)
 }
 
 /* The other side says what it has sent, and whether it has missed something. */
-static void say_sent(struct run *run, uint64_t now)
+void colo_say(struct run *run)
 {
 	struct colo_link_count sent = rig->sent[run->epoch & 1];
 	unsigned char bytes[LINK_COUNTS_LEN];
 	struct frame *frame;
 
-	if (run->failed_over || now < rig->said_ns + SAY_NS)
+	if (run->failed_over)
 		return;
-	rig->said_ns = now;
-	judge_sent(run, now);
 	if (sent.epoch != run->epoch && rig->missed_epoch != run->epoch)
 		return;
 	if (sent.epoch != run->epoch)
@@ -330,6 +353,15 @@ static void say_sent(struct run *run, uint64_t now)
 	frame = frame_new(bytes, sizeof(bytes));
 	wire_put(&rig->other, false, frame, -1);
 	frame_free(frame);
+}
+
+static void say_in_time(struct run *run, uint64_t now)
+{
+	if (colo_silent || run->failed_over || now < rig->said_ns + SAY_NS)
+		return;
+	rig->said_ns = now;
+	judge_sent(run, now);
+	colo_say(run);
 }
 
 static int put_link(struct run *run, enum colo_link_kind kind, uint64_t epoch,
@@ -358,7 +390,7 @@ static int colo_put(struct run *run, enum verb verb, int epoch_diff, struct fram
 		return put_link(run, COLO_LINK_CONTROL, run->epoch, frame);
 	default:
 		/* After its failover a secondary has clients of its own. */
-		if (run->test->side == SIDE_PRIMARY || run->failed_over)
+		if (run->side == SIDE_PRIMARY || run->failed_over)
 			return wire_put(&rig->client, false, frame, -1);
 		return put_link(run, COLO_LINK_INPUT, run->epoch, frame);
 	}
@@ -371,7 +403,7 @@ static void check_sent(struct run *run, struct frame *frame)
 	uint32_t seq;
 
 	decode_frame(frame, &v);
-	if (run->test->side != SIDE_PRIMARY || v.kind != KIND_TCP || !v.has_l4 || v.fragment)
+	if (run->side != SIDE_PRIMARY || v.kind != KIND_TCP || !v.has_l4 || v.fragment)
 		return;
 	seq = v.seq + (v.flags & TCP_SYN ? 1 : 0);
 	for (unsigned int i = 0; i < v.data_len && !frame->fault; i++, seq++) {
@@ -400,8 +432,8 @@ static void take_wire(struct run *run, enum outlet outlet, struct frame *frame)
 /* A frame of the link: the tag goes, control frames are not shown. */
 static void take_link(struct run *run, struct frame *frame, int tci)
 {
-	enum colo_link_kind want = run->test->side == SIDE_PRIMARY ? COLO_LINK_INPUT :
-								     COLO_LINK_OUTPUT;
+	enum colo_link_kind want = run->side == SIDE_PRIMARY ? COLO_LINK_INPUT :
+							       COLO_LINK_OUTPUT;
 
 	if (tci < 0) {
 		frame->fault = strdup("it has no tag of the link");
@@ -489,7 +521,7 @@ static void colo_poll(struct run *run, uint64_t until_ns)
 	if (run_daemon(run, until_ns) | take_frames(run) || !until_ns)
 		return;
 	now = now_ns();
-	say_sent(run, now);
+	say_in_time(run, now);
 	if (rig->tick_ns < until_ns)
 		until_ns = rig->tick_ns;
 	if (until_ns <= now)
@@ -513,8 +545,8 @@ static int colo_commit(struct run *run, unsigned int unread)
 	rig->requests = 0;
 	rig->tick_ns = 0;
 	run->epoch++;
-	return run->test->side == SIDE_PRIMARY ? release_commit(&rig->dp, closed) :
-						 release_reset(&rig->dp, closed, &read);
+	return run->side == SIDE_PRIMARY ? release_commit(&rig->dp, closed) :
+					   release_reset(&rig->dp, closed, &read);
 }
 
 static int colo_failover(struct run *run)
@@ -522,6 +554,61 @@ static int colo_failover(struct run *run)
 	colo_poll(run, 0);
 	rig->tick_ns = 0;
 	return release_failover(&rig->dp);
+}
+
+/* What the daemon does when it has heard of the other side again, or has not. */
+static int colo_lease(struct run *run, uint32_t ms, bool alone)
+{
+	colo_poll(run, 0);
+	rig->dp.session->lease_ns = now_ns() + ms * NSEC_PER_MSEC;
+	return ms && !alone ? release_lease(&rig->dp) : 0;
+}
+
+/* A resync gives the survivor its role, and copies the translations. */
+static int colo_switch_role(struct run *run, enum side side)
+{
+	json_t *copy;
+	int err;
+
+	colo_poll(run, 0);
+	err = datapath_switch_role(&rig->dp, role_of(side));
+	if (err)
+		return err;
+	copy = translations_export(&rig->dp);
+	err = copy ? translations_import(&rig->dp, copy) : -EIO;
+	json_decref(copy);
+	run->side = side;
+	return err ? err : start(run);
+}
+
+static void text_of(char text[INET6_ADDRSTRLEN], const struct address *address)
+{
+	inet_ntop(address->family, address->bytes, text, INET6_ADDRSTRLEN);
+}
+
+/* All that the case has, as the other side would send them. */
+static int colo_translation(struct run *run, const struct statement *st)
+{
+	char guest[INET6_ADDRSTRLEN], client[INET6_ADDRSTRLEN];
+	const struct flow *flow = &st->spec.flow;
+	json_t *entry;
+
+	(void)run;
+	text_of(guest, &flow->src);
+	text_of(client, &flow->dst);
+	entry = json_pack("{s:s, s:i, s:s, s:i, s:I, s:I, s:i}", "guest", guest, "guest_port",
+			  flow->sport, "client", client, "client_port", flow->dport,
+			  "seq_delta", (json_int_t)st->translation.seq, "ts_delta",
+			  (json_int_t)st->translation.ts, "idle_ms", 0);
+	if (st->translation.isn >= 0)
+		json_object_set_new(entry, "isn", json_integer(st->translation.isn));
+	if (st->translation.echo >= 0)
+		json_object_set_new(entry, "echo", json_integer(st->translation.echo));
+	for (unsigned int i = 0; i < st->spec.vlans; i++)
+		json_object_set_new(entry, i ? "vlan_inner" : "vlan",
+				    json_integer(st->spec.vlan[i]));
+	json_array_append_new(rig->translations, entry);
+	return translations_import(&rig->dp, rig->translations);
 }
 
 static uint64_t requests_of(const struct colo_counters *c)
@@ -605,7 +692,7 @@ static void check_counters(struct run *run)
 			 "%" PRId64 " frames are held by the counters, %" PRId64 " records",
 			 counted, found);
 	counted = now.p_policy_pass + now.p_policy_drop + now.p_passthrough + now.p_covered +
-		  now.p_at_once + now.p_held + now.p_unheld;
+		  now.p_at_once + now.p_held + now.p_unheld + now.p_unleased;
 	if ((int64_t)now.p_frames != counted)
 		run_fail(run,
 			 "%llu frames of P came, %" PRId64
@@ -654,6 +741,8 @@ static void colo_end(struct run *run)
 	check_faults(run);
 	check_lost(run);
 	check_counters(run);
+	if (rig->dp.abi.role != rig->role)
+		detach();
 }
 
 static const struct statement *colo_cannot(const struct testcase *test)
@@ -683,6 +772,9 @@ struct proxy colo_proxy = {
 	.put = colo_put,
 	.commit = colo_commit,
 	.failover = colo_failover,
+	.lease = colo_lease,
+	.switch_role = colo_switch_role,
+	.translation = colo_translation,
 	.poll = colo_poll,
 	.requests = colo_requests,
 	.held = colo_held,

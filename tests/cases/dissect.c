@@ -9,6 +9,8 @@
 
 #include "packet.h"
 
+void (*packet_rules)(struct packet *packet);
+
 static uint16_t load16(const uint8_t *at)
 {
 	return at[0] << 8 | at[1];
@@ -325,6 +327,8 @@ void packet_dissect(struct packet *p)
 		dissect_other(p);
 	if (p->class == PACKET_MALFORMED)
 		settle_malformed(p);
+	if (packet_rules)
+		packet_rules(p);
 }
 
 void packet_free(struct packet *p)
@@ -350,6 +354,37 @@ int packet_unit(const struct packet *p, uint32_t at)
 		offset--;
 	}
 	return offset < p->data_len ? p->bytes[p->data + offset] : UNIT_FIN;
+}
+
+unsigned int packet_fragment_offset(const struct packet *p)
+{
+	return p->key.ethertype == 0x86dd ? p->place & 0xfff8 : (p->place & 0x1fff) * 8;
+}
+
+bool packet_is_last_fragment(const struct packet *p)
+{
+	return !(p->place & (p->key.ethertype == 0x86dd ? 1 : 0x2000));
+}
+
+bool packet_span(const struct packet *first, const struct packet *last, struct packet_key *key,
+		 uint32_t *from, uint32_t *to)
+{
+	const uint8_t *l4 = first->bytes + first->l4;
+	unsigned int header, len;
+
+	if (first->end - first->l4 < 20)
+		return false;
+	header = (l4[12] >> 4) * 4;
+	len = packet_fragment_offset(last) + last->end - last->l4;
+	if (len < header)
+		return false;
+	*key = first->key;
+	key->fragment = 0;
+	key->sport = load16(l4);
+	key->dport = load16(l4 + 2);
+	*from = load32(l4 + 4);
+	*to = *from + len - header + !!(l4[13] & TCP_SYN) + !!(l4[13] & TCP_FIN);
+	return true;
 }
 
 unsigned int packet_csum(const struct packet *p, unsigned int *len)
@@ -403,22 +438,58 @@ bool packet_ip_csum_good(const struct packet *p)
 	return sum_fold(sum_add(0, p->bytes + p->l3, p->l4 - p->l3)) == 0xffff;
 }
 
+/* The next option of TCP, NULL: there is none. */
+static const uint8_t *next_option(const struct packet *p, const uint8_t *at)
+{
+	const uint8_t *end = p->bytes + p->data;
+
+	at = at ? at + at[1] : p->bytes + p->l4 + 20;
+	while (at < end && *at == 1)
+		at++;
+	return at + 1 >= end || !*at || at[1] < 2 || at + at[1] > end ? NULL : at;
+}
+
 bool packet_keyed(const struct packet *p)
 {
-	const uint8_t *at = p->bytes + p->l4 + 20, *end = p->bytes + p->data;
+	const uint8_t *at = NULL;
 
-	while (at < end && *at) {
-		if (*at == 1) {
-			at++;
-			continue;
-		}
-		if (at + 1 >= end || at[1] < 2 || at + at[1] > end)
-			break;
+	while ((at = next_option(p, at))) {
 		if (*at == 19 || *at == 29 || *at == 30)
 			return true;
-		at += at[1];
 	}
 	return false;
+}
+
+/* What of a SYN's options has to agree. */
+struct agreed {
+	bool has[256];
+	uint16_t mss;
+	uint8_t scale;
+};
+
+static void read_agreed(const struct packet *p, struct agreed *to)
+{
+	static const uint8_t kinds[] = {2, 3, 4, 8, 19, 29, 30};
+	const uint8_t *at = NULL;
+
+	memset(to, 0, sizeof(*to));
+	while ((at = next_option(p, at))) {
+		if (memchr(kinds, *at, sizeof(kinds)))
+			to->has[*at] = true;
+		if (*at == 2 && at[1] == 4)
+			to->mss = load16(at + 2);
+		if (*at == 3 && at[1] == 3)
+			to->scale = at[2];
+	}
+}
+
+bool packet_options_differ(const struct packet *a, const struct packet *b)
+{
+	struct agreed of_a, of_b;
+
+	read_agreed(a, &of_a);
+	read_agreed(b, &of_b);
+	return memcmp(&of_a, &of_b, sizeof(of_a));
 }
 
 static void print_address(char *to, size_t size, const struct packet *p, const uint8_t *address)

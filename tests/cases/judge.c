@@ -16,7 +16,13 @@ void judge_fail(struct judge *judge, const char *format, ...)
 {
 	va_list args;
 
-	if (judge->failures++ > FAILURES_MAX)
+	if (!judge->failures++) {
+		va_start(args, format);
+		if (vasprintf(&judge->first, format, args) < 0)
+			judge->first = NULL;
+		va_end(args);
+	}
+	if (judge->quiet || judge->failures > FAILURES_MAX + 1)
 		return;
 	if (judge->failures > FAILURES_MAX) {
 		printf("#   FAILED: more are not printed\n");
@@ -61,7 +67,7 @@ static bool bytes_equal(const struct packet *a, const struct packet *b, unsigned
 }
 
 /* All of it but the checksums; padding is nothing. */
-static bool is_whole(const struct packet *p, const struct packet *out)
+bool judge_is_whole(const struct packet *p, const struct packet *out)
 {
 	unsigned int size, at = packet_csum(p, &size), from = 0;
 
@@ -83,7 +89,7 @@ static bool is_whole(const struct packet *p, const struct packet *out)
 /* ---- another cut -------------------------------------------------------- */
 
 /* Rule 4: ack, window, options, addresses are P's. */
-static bool header_fits(const struct packet *p, const struct packet *out)
+bool judge_header_fits(const struct packet *p, const struct packet *out)
 {
 	const uint8_t *a = p->bytes + p->l4, *b = out->bytes + out->l4;
 	bool v6 = p->key.ethertype == 0x86dd;
@@ -101,26 +107,36 @@ static bool header_fits(const struct packet *p, const struct packet *out)
 	       bytes_equal(p, out, p->l3 + 12, p->l4) && packet_ip_csum_good(out);
 }
 
-/* The frame of P that goes on at `at` with out's units; how far, in *to. */
+/*
+ * The frame of P that goes on at `at` with out's units; how far, in *to. Of two
+ * the one whose header it has.
+ */
 static struct item *goes_on(struct model_flow *flow, const struct packet *out, uint32_t at,
 			    uint32_t *to)
 {
+	struct item *found = NULL;
+
 	for (unsigned int i = 0; i < flow->open.count; i++) {
 		struct item *item = flow->open.list[i];
-		uint32_t end = item->allowed;
+		uint32_t end = item->allowed, reached;
 
 		if (item->seen != at || seq_diff(at, end) >= 0)
 			continue;
 		if (seq_diff(out->next, end) < 0)
 			end = out->next;
-		for (*to = at; *to != end; (*to)++) {
-			if (packet_unit(item->packet, *to) != packet_unit(out, *to))
+		for (reached = at; reached != end; reached++) {
+			if (packet_unit(item->packet, reached) != packet_unit(out, reached))
 				break;
 		}
-		if (*to == end)
-			return item;
+		if (reached != end ||
+		    (found && !(end == out->next && judge_header_fits(item->packet, out))))
+			continue;
+		found = item;
+		*to = end;
+		if (judge_header_fits(item->packet, out))
+			break;
 	}
-	return NULL;
+	return found;
 }
 
 static void close_item(struct model_flow *flow, struct item *item)
@@ -151,7 +167,7 @@ static bool take_cut(struct judge *judge, struct model_flow *flow, const struct 
 		if (item->left && item->seen == last->next)
 			close_item(flow, item);
 	}
-	if (!header_fits(last, out))
+	if (!judge_header_fits(last, out))
 		judge_fail(judge,
 			   "rule 4: units %u to %u left with a header that is not frame %u's",
 			   out->seq, out->next, last->number);
@@ -167,8 +183,8 @@ static bool take_whole(struct judge *judge, struct model_flow *flow, const struc
 		struct item *item = flow->open.list[i];
 
 		if (!item->left || item->seen != item->packet->seq ||
-		    !is_whole(item->packet, out)) {
-			behind[item->lane] |= item->left && !item->optional;
+		    !judge_is_whole(item->packet, out)) {
+			behind[item->lane] |= item->left;
 			continue;
 		}
 		/* The rest of an earlier one may look like this one. */
@@ -211,7 +227,7 @@ static bool take_unjudged(struct judge *judge, struct model_flow *flow,
 	for (unsigned int i = 0; i < flow->all.count; i++) {
 		struct item *item = flow->all.list[i];
 
-		if (!item->gone && is_whole(item->packet, out)) {
+		if (!item->gone && judge_is_whole(item->packet, out)) {
 			item->gone = true;
 			return true;
 		}
@@ -237,7 +253,7 @@ static void accuse(struct judge *judge, const struct model_flow *flow, const str
 	for (unsigned int i = 0; flow && i < flow->all.count; i++) {
 		const struct item *item = flow->all.list[i];
 
-		if (!item->gone && (is_whole(item->packet, out) ||
+		if (!item->gone && (judge_is_whole(item->packet, out) ||
 				    (out->class == PACKET_STREAM && packet_has_units(out) &&
 				     packet_unit(item->packet, out->seq) != UNIT_NONE))) {
 			of = item;

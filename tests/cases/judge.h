@@ -10,10 +10,16 @@ struct judge {
 	unsigned int failures;
 	unsigned int whole, cut; /* frames that left: P's very frame, another cut */
 	unsigned int unjudged;   /* ... of flows of which the rules say nothing */
+	bool quiet;              /* failures are not printed */
+	char *first;             /* the first one; free it */
 };
 
 #define FAILURES_MAX 20 /* lines of a run */
 
+/* P's very frame, but for its checksums. */
+bool judge_is_whole(const struct packet *p, const struct packet *out);
+/* The header of a segment that was cut out of P's. */
+bool judge_header_fits(const struct packet *p, const struct packet *out);
 /* A frame has left. */
 void judge_frame(struct judge *judge, const struct frame *frame);
 /* Has all left that the last events let go? */

@@ -19,6 +19,7 @@
 /* What rules 9 and 10 make of a frame. */
 enum packet_class {
 	PACKET_PASS,         /* ARP and its like: P leaves, S is dropped */
+	PACKET_DROP,         /* neither leaves: the operator's policy */
 	PACKET_STREAM,       /* TCP */
 	PACKET_DATAGRAM,     /* all else that is compared */
 	PACKET_TCP_FRAGMENT, /* held to the commit */
@@ -45,7 +46,8 @@ struct packet {
 	uint8_t *bytes;
 	enum packet_class class;
 	char *why;  /* PACKET_MALFORMED, PACKET_UNFIT: the rule and the reason */
-	bool alone; /* S's copy cannot cross the link */
+	bool alone;   /* S's copy cannot cross the link */
+	bool through; /* PACKET_PASS: by a passthrough rule */
 	struct packet_key key;
 	unsigned int tags;
 	unsigned int l3, l4; /* offsets, 0: none */
@@ -74,6 +76,8 @@ void capture_free(struct capture *capture);
 
 /* dissect.c */
 void packet_dissect(struct packet *packet);
+/* The operator's rules on what was dissected, which may set another class; or NULL. */
+extern void (*packet_rules)(struct packet *packet);
 /* It is to go in: can it, and how? After packet_dissect(). */
 void packet_prepare(struct packet *packet);
 void packet_free(struct packet *packet);
@@ -81,12 +85,23 @@ void packet_free(struct packet *packet);
 enum { UNIT_SYN = 256, UNIT_FIN, UNIT_NONE };
 int packet_unit(const struct packet *packet, uint32_t at);
 bool packet_has_units(const struct packet *packet);
+/*
+ * First and last fragment of a TCP packet: its flow, and the units that it has.
+ * False: it is none.
+ */
+bool packet_span(const struct packet *first, const struct packet *last, struct packet_key *key,
+		 uint32_t *from, uint32_t *to);
+/* Where in its packet's L4 a fragment is. */
+unsigned int packet_fragment_offset(const struct packet *packet);
+bool packet_is_last_fragment(const struct packet *packet);
 /* The L4 checksum field: its offset, 0 if there is none; *len its size. */
 unsigned int packet_csum(const struct packet *packet, unsigned int *len);
 bool packet_csum_good(const struct packet *packet);
 bool packet_ip_csum_good(const struct packet *packet);
 /* MSS, window scale, ...: a SYN with keys that differ between the guests (rule 14). */
 bool packet_keyed(const struct packet *packet);
+/* Two SYNs do not agree in what rule 7 names of their options. */
+bool packet_options_differ(const struct packet *a, const struct packet *b);
 void packet_print_flow(char *to, size_t size, const struct packet *packet);
 
 static inline int seq_diff(uint32_t a, uint32_t b)

@@ -49,7 +49,8 @@ struct parser {
 	struct testcase *test;
 	struct statement *st;
 	struct text text;
-	bool frames; /* a frame was put in: too late for `side` and `set` */
+	bool frames;    /* a frame was put in: too late for `side` and `set` */
+	enum side side; /* by `side` or the last `switch` */
 };
 
 static int parse_end(struct parser *parser)
@@ -78,21 +79,62 @@ static int parse_number(struct parser *parser, const char *name, uint32_t *numbe
 		     0;
 }
 
-static int parse_side(struct parser *parser)
+static int parse_role(struct parser *parser, const char *statement)
 {
 	char *word = text_word(&parser->text);
 	int err = 0;
 
 	if (word && !strcmp(word, "secondary"))
-		parser->test->side = SIDE_SECONDARY;
+		parser->side = SIDE_SECONDARY;
 	else if (word && !strcmp(word, "primary"))
-		parser->test->side = SIDE_PRIMARY;
+		parser->side = SIDE_PRIMARY;
 	else
-		err = text_fail(&parser->text, "side primary or side secondary");
+		err = text_fail(&parser->text, "%s primary or %s secondary", statement,
+				statement);
 	free(word);
+	parser->st->side = parser->side;
+	return err;
+}
+
+static int parse_side(struct parser *parser)
+{
+	int err = parse_role(parser, "side");
+
 	if (!err && parser->frames)
 		err = text_fail(&parser->text, "side comes before any frame");
-	parser->st->side = parser->test->side;
+	if (!err)
+		parser->test->side = parser->side;
+	return err;
+}
+
+static int parse_switch(struct parser *parser)
+{
+	element("switch", parser->text.at + strspn(parser->text.at, " \t"), "");
+	return parse_role(parser, "switch");
+}
+
+/* lease [MS] [alone] */
+static int parse_lease(struct parser *parser)
+{
+	struct statement *st = parser->st;
+	struct text *text = &parser->text;
+	int err = 0;
+
+	text->at += strspn(text->at, " \t\r");
+	st->last = !*text->at || *text->at == 'a'; /* as long as the first */
+	if (!st->last)
+		err = parse_number(parser, NULL, &st->number);
+	text->at += strspn(text->at, " \t\r");
+	if (!err && *text->at) {
+		char *word = text_word(text);
+
+		st->alone = word && !strcmp(word, "alone");
+		if (st->alone)
+			element("lease", "alone", "");
+		else
+			err = text_fail(text, "lease [MS] [alone]");
+		free(word);
+	}
 	return err;
 }
 
@@ -161,6 +203,60 @@ static int parse_isn(struct parser *parser)
 	}
 	if (!err && !(spec->set & FIELD_SEQ))
 		err = text_fail(text, "I FLOW isn=N [tsval=N]");
+	return err;
+}
+
+/* translation [vlan=ID[,ID]] FLOW seq=N [ts=N] [isn=N] [echo=N], in any order */
+static int parse_translation(struct parser *parser)
+{
+	struct translation *t = &parser->st->translation;
+	struct spec *spec = &parser->st->spec;
+	const struct {
+		const char *name;
+		uint32_t *narrow;
+		int64_t *wide;
+	} members[] = {
+		{"seq=", &t->seq, NULL},
+		{"ts=", &t->ts, NULL},
+		{"isn=", NULL, &t->isn},
+		{"echo=", NULL, &t->echo},
+	};
+	struct text *text = &parser->text;
+	char *word = text_word(text);
+	int err = 0;
+
+	spec->kind = KIND_TCP;
+	t->isn = t->echo = -1;
+	if (word && !strncmp(word, "vlan=", 5)) {
+		err = spec_vlan(spec, word + 5);
+		free(word);
+		word = text_word(text);
+	}
+	if (err || !word || text_flow(word, true, &spec->flow))
+		err = text_fail(text, "translation FLOW seq=N [ts=N] [isn=N] [echo=N]");
+	free(word);
+	while (!err && (word = text_word(text))) {
+		uint32_t number;
+		unsigned int i;
+
+		err = -1;
+		for (i = 0; err && i < sizeof(members) / sizeof(members[0]); i++) {
+			size_t len = strlen(members[i].name);
+
+			if (strncmp(word, members[i].name, len) ||
+			    text_sequence(word + len, &number))
+				continue;
+			if (members[i].wide)
+				*members[i].wide = number;
+			else
+				*members[i].narrow = number;
+			element("translation", members[i].name, word + len);
+			err = 0;
+		}
+		if (err)
+			text_fail(text, "%s: not of a translation", word);
+		free(word);
+	}
 	return err;
 }
 
@@ -344,12 +440,15 @@ static const struct {
 	{"commit", VERB_COMMIT, 0, parse_commit},
 	{"link", VERB_DROP, 0, parse_drop},
 	{"failover", VERB_FAILOVER, 0, parse_no_more},
+	{"lease", VERB_LEASE, 0, parse_lease},
+	{"switch", VERB_SWITCH, 0, parse_switch},
+	{"translation", VERB_TRANSLATION, 0, parse_translation},
 	{"expect", VERB_EXPECT_NEXT, 0, parse_expect},
 };
 
 static int check_side(struct parser *parser)
 {
-	bool primary = parser->test->side == SIDE_PRIMARY;
+	bool primary = parser->side == SIDE_PRIMARY;
 	enum verb verb = parser->st->verb;
 
 	if (primary ? verb == VERB_G || verb == VERB_I : verb == VERB_P || verb == VERB_S)
@@ -467,6 +566,26 @@ struct testcase *parse_stream(FILE *from, const char *path)
 	return first;
 }
 
+void parse_free(struct testcase *first)
+{
+	while (first) {
+		struct testcase *test = first;
+
+		while (test->first) {
+			struct statement *st = test->first;
+
+			test->first = st->next;
+			free(st->spec.data);
+			free(st->text);
+			free(st);
+		}
+		first = test->next;
+		free(test->title);
+		free(test->error);
+		free(test);
+	}
+}
+
 struct testcase *parse_file(const char *path)
 {
 	FILE *from = fopen(path, "r");
@@ -504,6 +623,13 @@ void parse_list(void)
 	element_of("I", "tsval");
 	element_of("commit", "unread");
 	element_of("set", "offloads");
+	element_of("lease", "alone");
+	element_of("switch", "primary");
+	element_of("switch", "secondary");
+	element_of("translation", "seq=");
+	element_of("translation", "ts=");
+	element_of("translation", "isn=");
+	element_of("translation", "echo=");
 	settings_list();
 	spec_list();
 }

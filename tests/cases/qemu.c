@@ -73,6 +73,9 @@ static const struct statement *qemu_cannot(const struct testcase *test)
 				return st;
 			break;
 		case VERB_FAILOVER:
+		case VERB_LEASE:
+		case VERB_SWITCH:
+		case VERB_TRANSLATION:
 		case VERB_EXPECT_HELD:
 		case VERB_EXPECT_ENDS:
 			return st;

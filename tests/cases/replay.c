@@ -20,7 +20,8 @@
 #define BIG         2048
 #define FLIPS_MAX   64  /* flows of a run that have a byte flipped */
 #define WAIT_MS     500 /* for what must leave */
-#define QUIET_EVERY 64  /* events between two looks at what should not be there */
+#define BUCKETS     65536
+#define QUIET_EVERY 64 /* events between two looks at what should not be there */
 
 const char *const spoil_names[SPOILS] = {
 	[SPOIL_NOTHING] = "nothing", [SPOIL_BYTE] = "byte",     [SPOIL_LOSE] = "lose",
@@ -324,7 +325,7 @@ static void note_fates(struct replay *r, struct packet *packets, unsigned int co
 		struct packet *p = &packets[i];
 		bool left = p->class != PACKET_UNFIT && items[i].packet && items[i].left;
 
-		if (items[i].packet && (items[i].flow->unjudged || items[i].optional))
+		if (items[i].packet && items[i].flow->unjudged)
 			left = items[i].gone;
 		if (left)
 			r->left++;
@@ -373,7 +374,7 @@ static void check_request(struct replay *r)
 /* Rule 12: what waits asks for a checkpoint when its time is over; nothing else does. */
 static void check_timeout(struct replay *r)
 {
-	bool waits = model_waits(r->judge.model);
+	bool waits = model_waits(r->judge.model, UINT64_MAX);
 	__u64 next;
 	int actual;
 
@@ -601,7 +602,7 @@ static int begin(struct replay *r)
 	r->run.replay = true;
 	r->run.epoch = 1;
 	memset(&r->judge, 0, sizeof(r->judge));
-	r->judge.model = model_new();
+	r->judge.model = model_new(BUCKETS);
 	r->p_put = r->s_put = 0;
 	r->left = r->held = r->unfit = r->past = r->spoiled = r->portions = 0;
 	if (colo_proxy.begin(&r->run))
@@ -637,6 +638,7 @@ static void run_variant(struct replay *r, enum variant variant)
 	if (r->run.error)
 		printf("#   FAILED: %s\n", r->run.error);
 	free(r->run.error);
+	free(r->judge.first);
 	model_free(r->judge.model);
 	if (!*stop)
 		report(r, ok);

@@ -24,7 +24,12 @@ struct stream {
 	bool has_isn;
 	uint32_t isn;      /* of its latest life */
 	unsigned int life; /* the number of it; 0: it had no earlier one */
-	uint32_t shift;    /* side secondary: P's number - the guest's */
+	/* side secondary: a life has a number of the primary's and one of the guest's */
+	bool has_own;
+	uint32_t own;   /* the guest's */
+	bool waits_own; /* only the primary's is known so far */
+	bool waits_isn; /* ... the guest's */
+	uint32_t shift; /* P's number - the guest's */
 	struct segment *segments;
 	struct stream *next;
 };
@@ -135,6 +140,26 @@ static void note_life(struct stream *stream, uint32_t isn)
 	stream->isn = isn;
 }
 
+/* P's SYN: one that repeats what a take-over has left it is of that life. */
+static void note_own_syn(struct stream *stream, uint32_t isn)
+{
+	if (stream->has_isn && stream->isn == isn + stream->shift)
+		return;
+	stream->shift = 0;
+	note_life(stream, isn);
+}
+
+void sent_translated(const struct statement *st)
+{
+	struct stream *stream = find_stream(&st->spec.flow, true);
+
+	stream->shift = st->translation.seq;
+	if (st->translation.isn < 0)
+		return;
+	stream->has_isn = true;
+	stream->isn = st->translation.isn + stream->shift;
+}
+
 static void note_data(struct stream *stream, const struct view *v)
 {
 	struct segment *segment = calloc(1, sizeof(*segment));
@@ -148,14 +173,57 @@ static void note_data(struct stream *stream, const struct view *v)
 	stream->segments = segment;
 }
 
-static void note_isn(const struct statement *st)
+/* Both are known: what the guest has sent of this life is in P's numbers, too. */
+static void set_shift(struct stream *stream)
 {
-	struct stream *stream = find_stream(&st->spec.flow, true);
-	struct syn *own = find_syn(&st->spec.flow, false);
+	uint32_t shift = stream->isn - stream->own;
 
-	note_life(stream, st->spec.seq);
-	if (own)
-		stream->shift = st->spec.seq - own->spec.seq;
+	for (struct segment *s = stream->segments; s; s = s->next) {
+		if (s->life == stream->life)
+			s->seq += shift - stream->shift;
+	}
+	stream->shift = shift;
+	stream->waits_own = stream->waits_isn = false;
+}
+
+/* The primary's SYN or SYN-ACK. */
+static void note_isn(struct stream *stream, uint32_t isn)
+{
+	if (stream->waits_isn) {
+		stream->isn = isn;
+		stream->has_isn = true;
+		set_shift(stream);
+		return;
+	}
+	if (stream->has_isn && stream->isn == isn)
+		return;
+	note_life(stream, isn);
+	stream->waits_own = true;
+}
+
+/* The guest's; of a life that nobody else knows it is in the guest's own numbers. */
+static void note_own(struct stream *stream, uint32_t own)
+{
+	if (stream->has_own && stream->own == own)
+		return;
+	stream->has_own = true;
+	stream->own = own;
+	if (stream->waits_own) {
+		set_shift(stream);
+		return;
+	}
+	stream->waits_isn = !stream->has_isn || stream->isn != own;
+	note_life(stream, own);
+	stream->shift = 0;
+}
+
+/* The secondary's guest is the primary's copy now: it has the same numbers. */
+void sent_commit(void)
+{
+	for (struct stream *stream = streams; stream; stream = stream->next) {
+		stream->shift = 0;
+		stream->has_own = stream->waits_own = stream->waits_isn = false;
+	}
 }
 
 void sent_note(enum verb verb, const struct spec *spec, const struct frame *frame)
@@ -164,7 +232,7 @@ void sent_note(enum verb verb, const struct spec *spec, const struct frame *fram
 	struct view v;
 
 	if (verb == VERB_I) {
-		note_isn(&(const struct statement){.spec = *spec});
+		note_isn(find_stream(&spec->flow, true), spec->seq);
 		return;
 	}
 	decode_frame(frame, &v);
@@ -176,9 +244,9 @@ void sent_note(enum verb verb, const struct spec *spec, const struct frame *fram
 		return;
 	stream = find_stream(&v.flow, true);
 	if (v.flags & TCP_SYN && verb == VERB_P)
-		note_life(stream, v.seq);
-	if (v.flags & TCP_SYN && verb == VERB_G && stream->has_isn)
-		stream->shift = stream->isn - v.seq;
+		note_own_syn(stream, v.seq);
+	if (v.flags & TCP_SYN && verb == VERB_G)
+		note_own(stream, v.seq);
 	if (v.data_len)
 		note_data(stream, &v);
 }

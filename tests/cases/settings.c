@@ -71,6 +71,19 @@ static int set_passthrough(const struct statement *st, struct passthrough_text *
 	return 1;
 }
 
+/* The lease is given at the begin, and not renewed. */
+static int set_lease(const struct statement *st, struct run *run)
+{
+	uint64_t number;
+
+	if (strcmp(st->key, "lease_ms") && strcmp(st->key, "lease-ms"))
+		return 1;
+	if (text_number(st->value, UINT32_MAX, &number) || !number)
+		return -1;
+	run->lease_ms = number;
+	return 0;
+}
+
 /* An option of `attach` has dashes where the map has underscores. */
 static bool same_name(const char *name, const char *key)
 {
@@ -108,6 +121,8 @@ int set_options(struct run *run, struct colo_config *config, bool sizes, __u32 *
 		if (err > 0)
 			err = set_passthrough(st, rule);
 		if (err > 0)
+			err = set_lease(st, run);
+		if (err > 0)
 			err = set_config(st, config, sizes);
 		if (err) {
 			run_fail(run, "%s:%d: set %s %s: no such option or value", st->file,
@@ -124,6 +139,7 @@ void settings_list(void)
 
 	for (unsigned int i = 0; i < sizeof(options) / sizeof(options[0]); i++)
 		element_of("set", options[i].name);
+	element_of("set", "lease_ms");
 	for (unsigned int i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		element_of("set", parts[i].name);
 	for (unsigned int c = 0; c < COLO_CLASS_MAX; c++) {

@@ -48,12 +48,28 @@ static bool overlap(const struct packet *a, const struct packet *b, uint32_t *fr
 	return seq_diff(*from, *to) < 0;
 }
 
+/* Behind the urgent byte, where there is one at or behind `at`, else `at`. */
+static uint32_t urgent(const struct packet *p, uint32_t at)
+{
+	uint32_t end = p->seq + (p->bytes[p->l4 + 18] << 8 | p->bytes[p->l4 + 19]);
+
+	return p->flags & TCP_URG && seq_diff(at, end) < 0 ? end : at;
+}
+
+static bool urgent_differs(const struct packet *a, const struct packet *b, uint32_t at)
+{
+	return urgent(a, at) != urgent(b, at) ||
+	       (a->seq == b->seq && (a->flags ^ b->flags) & TCP_URG);
+}
+
 static bool contradicts(const struct packet *a, const struct packet *b)
 {
 	uint32_t from, to;
 
 	if (!overlap(a, b, &from, &to))
 		return false;
+	if (urgent_differs(a, b, from))
+		return true;
 	for (; from != to; from++) {
 		if (packet_unit(a, from) != packet_unit(b, from))
 			return true;
@@ -112,7 +128,7 @@ static void new_life(struct model_flow *flow, uint32_t isn)
 	flow->has_isn = true;
 	flow->isn = isn;
 	flow->has_span = flow->has_sent = flow->has_p_ack = flow->has_left = false;
-	flow->mismatch = false;
+	flow->mismatch = flow->closed = false;
 }
 
 /* Serial numbers that far apart are before and behind each other. */
@@ -126,21 +142,25 @@ static void check_jump(struct model *model, struct model_flow *flow, uint32_t fr
 	model_unjudged(model, flow, "its numbers are in no order");
 }
 
+void stream_sent(struct model_flow *flow, uint32_t from, uint32_t to)
+{
+	if (!flow->has_sent || seq_diff(from, flow->first) < 0)
+		flow->first = from;
+	if (!flow->has_sent || seq_diff(flow->next, to) < 0)
+		flow->next = to;
+	flow->has_sent = true;
+	if (flow->next - flow->first > NUMBERS_MAX)
+		flow->first = flow->next - NUMBERS_MAX;
+}
+
 static void note_sent(struct model *model, struct model_flow *flow, const struct packet *p)
 {
 	if (flow->has_sent)
 		check_jump(model, flow, flow->next, p->seq);
 	if (flow->has_p_ack && p->flags & TCP_ACK)
 		check_jump(model, flow, flow->p_ack, p->ack);
-	if (packet_has_units(p)) {
-		if (!flow->has_sent || seq_diff(p->seq, flow->first) < 0)
-			flow->first = p->seq;
-		if (!flow->has_sent || seq_diff(flow->next, p->next) < 0)
-			flow->next = p->next;
-		flow->has_sent = true;
-		if (flow->next - flow->first > NUMBERS_MAX)
-			flow->first = flow->next - NUMBERS_MAX;
-	}
+	if (packet_has_units(p))
+		stream_sent(flow, p->seq, p->next);
 	if (p->flags & TCP_ACK && (!flow->has_p_ack || seq_diff(flow->p_ack, p->ack) < 0)) {
 		flow->p_ack = p->ack;
 		flow->has_p_ack = true;
@@ -213,7 +233,6 @@ static bool compare_units(struct model *model, struct model_flow *flow, struct i
 	const struct packet *p = item->packet;
 	uint32_t at = item->matched;
 
-	flow->doubt = at;
 	while (at != p->next) {
 		struct item *s = NULL;
 		int unit;
@@ -231,10 +250,18 @@ static bool compare_units(struct model *model, struct model_flow *flow, struct i
 			mismatch(model, flow, at, COLO_REASON_FLAGS);
 		if (unit == UNIT_NONE)
 			break;
+		/* both sides are of one capture */
+		if (urgent_differs(p, s->packet, at))
+			model_unjudged(model, flow, "one side contradicts itself");
 		if (unit != packet_unit(p, at)) {
 			mismatch(model, flow, at,
 				 unit < 256 && packet_unit(p, at) < 256 ? COLO_REASON_PAYLOAD :
 									  COLO_REASON_FLAGS);
+			break;
+		}
+		if (urgent_differs(p, s->packet, at) ||
+		    (unit == UNIT_SYN && packet_options_differ(p, s->packet))) {
+			mismatch(model, flow, at, COLO_REASON_FLAGS);
 			break;
 		}
 		vouch(flow, p->seq, at, at + 1);
@@ -252,8 +279,12 @@ static bool compare_reset(struct model *model, struct model_flow *flow, struct i
 	for (unsigned int i = 0; i < flow->waiting.count && !item->partner; i++) {
 		struct item *s = flow->waiting.list[i];
 
-		if (!(s->packet->flags & TCP_RST) || s->packet->seq != p->seq)
+		if (!(s->packet->flags & TCP_RST))
 			continue;
+		if (s->packet->seq != p->seq) {
+			mismatch(model, flow, p->seq, COLO_REASON_FLAGS);
+			return false;
+		}
 		if (s->packet->data_len != p->data_len ||
 		    memcmp(s->packet->bytes + s->packet->data, p->bytes + p->data,
 			   p->data_len)) {
@@ -264,6 +295,27 @@ static bool compare_reset(struct model *model, struct model_flow *flow, struct i
 		items_remove(&flow->waiting, i);
 	}
 	return item->partner;
+}
+
+/* Rule 7: at or beyond P's RST S shows units that P has not sent. */
+static void compare_beyond(struct model *model, struct model_flow *flow)
+{
+	const struct packet *p;
+
+	if (!flow->held.count || flow->mismatch)
+		return;
+	p = flow->held.list[flow->held.count - 1]->packet;
+	if (!(p->flags & TCP_RST) || flow->held.list[flow->held.count - 1]->partner)
+		return;
+	for (unsigned int i = 0; i < flow->waiting.count; i++) {
+		const struct packet *s = flow->waiting.list[i]->packet;
+
+		if (packet_has_units(s) && seq_diff(p->seq, s->next) < 0 &&
+		    (!flow->has_sent || seq_diff(flow->next, s->next) < 0)) {
+			mismatch(model, flow, p->seq, COLO_REASON_FLAGS);
+			return;
+		}
+	}
 }
 
 static void compare(struct model *model, struct model_flow *flow)
@@ -279,6 +331,7 @@ static void compare(struct model *model, struct model_flow *flow)
 		if (!through)
 			break;
 	}
+	compare_beyond(model, flow);
 	/* What S has shown of the interval is used up. */
 	for (unsigned int i = flow->waiting.count; i--;) {
 		const struct packet *s = flow->waiting.list[i]->packet;
@@ -303,25 +356,53 @@ static void note_left(struct model_flow *flow, uint32_t from, uint32_t to)
 		flow->left = to;
 }
 
+static bool is_through(const struct item *item)
+{
+	return item->packet->flags & TCP_RST ? item->partner :
+					       item->matched == item->packet->next;
+}
+
+/* A retransmission of what has left meanwhile: only its ack waits. */
+static bool repeats(const struct model_flow *flow, const struct item *item)
+{
+	const struct packet *p = item->packet;
+
+	return is_through(item) && !(p->flags & TCP_RST) && flow->has_left &&
+	       seq_diff(p->next, flow->left) <= 0 && seq_diff(p->seq, flow->left_from) >= 0;
+}
+
+/*
+ * Which of the held frames goes next, if it can. In what order two of the same
+ * place leave is open: the next one goes if only its ack is old enough.
+ */
+static bool find_next(struct model_flow *flow, unsigned int *at)
+{
+	*at = 0;
+	while (*at < flow->held.count) {
+		struct item *item = flow->held.list[*at];
+
+		if (ack_known(flow, item->packet))
+			return true;
+		if (!repeats(flow, item))
+			break;
+		items_add(&flow->acks, item);
+		items_remove(&flow->held, *at);
+	}
+	return ++*at < flow->held.count &&
+	       flow->held.list[*at]->packet->seq == flow->held.list[0]->packet->seq &&
+	       ack_known(flow, flow->held.list[*at]->packet);
+}
+
 /* Rule 3: the head of the stream leaves, as far as it is vouched for and acked. */
 static void release(struct model *model, struct model_flow *flow)
 {
-	for (unsigned int i = 0; i < flow->held.count;) {
-		struct item *item = flow->held.list[i];
-		const struct packet *p = item->packet;
-		bool through = p->flags & TCP_RST ? item->partner : item->matched == p->next;
+	unsigned int at;
 
-		if (!ack_known(flow, p)) {
-			/* A retransmission of what has left meanwhile: only its ack waits. */
-			if (!through || p->flags & TCP_RST || !flow->has_left ||
-			    seq_diff(p->next, flow->left) > 0 ||
-			    seq_diff(p->seq, flow->left_from) < 0)
-				break;
-			items_add(&flow->acks, item);
-			items_remove(&flow->held, i);
-			continue;
-		}
-		if (!through) {
+	while (find_next(flow, &at)) {
+		struct item *item = flow->held.list[at];
+		const struct packet *p = item->packet;
+
+		if (!is_through(item)) {
 			/* Its vouched head may leave at once, or with its tail. */
 			if (item->matched != item->allowed && !(p->flags & TCP_SYN)) {
 				if (item->allowed == p->seq)
@@ -332,7 +413,7 @@ static void release(struct model *model, struct model_flow *flow)
 			}
 			break;
 		}
-		items_remove(&flow->held, i);
+		items_remove(&flow->held, at);
 		note_left(flow, p->seq, p->next);
 		model_let_go(model, item, LANE_DATA);
 	}
@@ -348,15 +429,6 @@ static void release(struct model *model, struct model_flow *flow)
 	}
 }
 
-/*
- * The equal start of a segment that differs further on: S has vouched for it,
- * but nobody has to have looked for where the difference is.
- */
-static bool in_doubt(const struct model_flow *flow, const struct packet *p)
-{
-	return seq_diff(flow->doubt, p->next) < 0 && seq_diff(p->seq, flow->mismatch_at) < 0;
-}
-
 void stream_p(struct model *model, struct model_flow *flow, struct item *item)
 {
 	const struct packet *p = item->packet;
@@ -365,19 +437,22 @@ void stream_p(struct model *model, struct model_flow *flow, struct item *item)
 	if (p->flags & TCP_SYN && (!flow->has_isn || flow->isn != p->seq))
 		new_life(flow, p->seq);
 	note_sent(model, flow, p);
+	flow->closed |= p->flags & (TCP_FIN | TCP_RST);
 	fresh = p->flags & TCP_RST || (packet_has_units(p) && !in_span(flow, p->seq, p->next));
+	if (!fresh && ack_known(flow, p)) {
+		model_let_go(model, item, LANE_ACK);
+		return;
+	}
+	if (!model_keeps(model, item))
+		return;
 	if (fresh) {
 		if (p->flags & TCP_SYN && packet_keyed(p))
 			model_request(model, COLO_REASON_UNTRANSLATABLE);
 		check_own(model, flow, &flow->held, p);
 		insert(&flow->held, item);
-		compare(model, flow);
-	} else if (flow->mismatch && packet_has_units(p) && in_doubt(flow, p)) {
-		model_may_go(model, item);
-		return;
-	} else if (ack_known(flow, p)) {
-		model_let_go(model, item, LANE_ACK);
-		return;
+		/* What S shows of a life to come says nothing of this one. */
+		if (!flow->has_s_isn)
+			compare(model, flow);
 	} else {
 		items_add(&flow->acks, item);
 	}
@@ -387,14 +462,17 @@ void stream_p(struct model *model, struct model_flow *flow, struct item *item)
 static void note_s_syn(struct model_flow *flow, uint32_t isn)
 {
 	if (flow->has_isn && flow->isn == isn) {
-		flow->s_old = false;
+		/* What it has shown of another life in between is of no use. */
+		if (flow->has_s_isn)
+			flow->waiting.count = 0;
+		flow->has_s_isn = flow->has_next_ack = flow->s_old = false;
 		return;
 	}
 	if (flow->has_s_isn && flow->s_isn == isn)
 		return;
 	if (!is_fresh(flow) || flow->has_s_isn)
 		flow->waiting.count = 0;
-	flow->has_next_ack = false;
+	flow->has_next_ack = flow->s_old = false;
 	flow->has_s_isn = true;
 	flow->s_isn = isn;
 }
@@ -454,16 +532,9 @@ void stream_commit(struct model_flow *flow)
 	flow->s_old = flow->has_s_isn = flow->has_next_ack = false;
 }
 
-/* S's frames of which something is not compared. */
-bool stream_waits(const struct model_flow *flow)
+bool stream_waits(const struct item *s)
 {
-	for (unsigned int i = 0; i < flow->waiting.count; i++) {
-		const struct item *s = flow->waiting.list[i];
-
-		if (s->packet->flags & TCP_RST || s->matched != s->packet->next)
-			return true;
-	}
-	return false;
+	return s->packet->flags & TCP_RST || s->matched != s->packet->next;
 }
 
 void stream_why(const struct item *item, char *to, size_t size)

@@ -31,7 +31,6 @@ enum domain {
 
 extern const char *const domain_names[DOMAINS];
 
-void random_seed(uint64_t seed);
 /* A whole case in the case language; free it. */
 char *generate(enum domain domain, unsigned int number);
 

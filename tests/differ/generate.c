@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "differ.h"
+#include "random.h"
 
 #define EVENTS_MAX 40
 
@@ -23,41 +24,6 @@ const char *const domain_names[DOMAINS] = {
 	[DOMAIN_IPV6_TAGS] = "IPv6 and tags",
 	[DOMAIN_TCP_TIMED] = "TCP, and the time-out",
 };
-
-static uint64_t state;
-
-static uint64_t mix(uint64_t z)
-{
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
-}
-
-/* Of two seeds next to each other, neither is the other's tail. */
-void random_seed(uint64_t seed)
-{
-	state = mix(seed + 0x9e3779b97f4a7c15ULL);
-}
-
-static uint32_t any(void)
-{
-	return mix(state += 0x9e3779b97f4a7c15ULL) >> 32;
-}
-
-static unsigned int below(unsigned int n)
-{
-	return any() % n;
-}
-
-static unsigned int between(unsigned int from, unsigned int to)
-{
-	return from + below(to - from + 1);
-}
-
-static bool chance(unsigned int percent)
-{
-	return below(100) < percent;
-}
 
 /* ---- a sequence in the making -------------------------------------------- */
 

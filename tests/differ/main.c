@@ -9,6 +9,7 @@
 
 #include "differ.h"
 #include "log.h"
+#include "random.h"
 
 #define SETTLE_MS     100  /* for colo-bpf to do what the rules say */
 #define BARRIER_MS    2000 /* for QEMU to answer at all */

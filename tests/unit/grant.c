@@ -302,12 +302,13 @@ static void answers(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		bool silent = !strcmp(rows[i].why, "no answer in time");
 		struct reply reply = {};
 		ssize_t n;
 		int client;
 
-		assert_non_null(ask_start(loop, witness, ASK_CLAIM, SESSION, "primary", 200,
-					  on_reply, &reply));
+		assert_non_null(ask_start(loop, witness, ASK_CLAIM, SESSION, "primary",
+					  silent ? 200 : 5000, on_reply, &reply));
 		client = accept(fd, NULL, NULL);
 		assert_int_equal(send(client, rows[i].says, strlen(rows[i].says), 0),
 				 strlen(rows[i].says));

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The secondary takes over: what its flows differ by from what their clients
+ * know becomes a translation at the port, and is added to one that is there.
+ * So does what the clients have echoed of the primary's clock.
+ */
+#ifndef COLO_BPF_TAKEOVER_H
+#define COLO_BPF_TAKEOVER_H
+
+#include "rewrite.h"
+#include "translate.h"
+
+/* What a flow brings to its translation. */
+static __always_inline void takeover_add(struct colo_translation *t,
+					 const struct colo_rewrite *f, int offset)
+{
+	if (f->flags & COLO_RW_ECHO) /* in the numbers of the primary's guest */
+		translation_note_echo(t, f->ts_echo + t->ts_delta);
+	if (offset) {
+		t->seq_delta += f->seq_delta;
+		t->ts_delta += f->ts_delta;
+		t->isn = f->s_isn;
+		t->flags |= COLO_TR_ISN;
+	}
+	if (f->flags & COLO_RW_C_SYN) {
+		t->c_syn = f->c_syn;
+		t->flags |= COLO_TR_C_SYN;
+	}
+	if (f->flags & COLO_RW_G_FIN)
+		t->flags |= COLO_TR_G_FIN;
+	if (f->flags & COLO_RW_C_FIN)
+		t->flags |= COLO_TR_C_FIN;
+	if (f->flags & COLO_RW_RST)
+		t->flags |= COLO_TR_RST;
+	t->seen_ns = f->seen_ns;
+}
+
+/* Of a life before: the primary's guest has begun another one since. */
+static __always_inline void takeover_clear(struct colo_translation *t)
+{
+	t->flags = 0;
+	t->seq_delta = 0;
+	t->ts_delta = 0;
+}
+
+static __always_inline int takeover_locked(struct colo_rewrite *f, struct scratch *s,
+					   struct colo_session *ses)
+{
+	struct colo_translation *t, *new = &s->translation;
+	/* of an epoch before: S is P's copy since then */
+	int offset = f->flags & COLO_RW_OFFSET && f->epoch == ses->epoch;
+	int ret;
+
+	__builtin_memset(new, 0, sizeof(*new));
+	new->key = f->key;
+	ret = translation_find(&new->key, &t);
+	if (ret < 0)
+		return -1;
+	if (ret && t) {
+		if (offset && translation_is_old(t, f->p_isn))
+			takeover_clear(t);
+		takeover_add(t, f, offset);
+		word_unlock(&t->lock);
+		return 0;
+	}
+	if (!(offset && (f->seq_delta || f->ts_delta)) && !(f->flags & COLO_RW_ECHO))
+		return 0;
+	takeover_add(new, f, offset);
+	translation_add(s, ses);
+	return 0;
+}
+
+/*
+ * One flow. Negative: a lock was not got, try again. A function of its own, and
+ * its key copied: the verifier of 6.1 takes no key from a function's argument.
+ */
+__noinline int takeover_flow(struct colo_rewrite *f)
+{
+	struct colo_session *ses = session_get();
+	struct scratch *s = scratch_get();
+	int ret;
+
+	if (!f || !ses || !s)
+		return 0;
+	if (!word_lock(&f->lock))
+		return -1;
+	ret = takeover_locked(f, s, ses);
+	if (!ret)
+		f->flags |= COLO_RW_MOVED;
+	word_unlock(&f->lock);
+	return ret;
+}
+
+static long takeover_step(void *map __unused, const void *key __unused, struct colo_rewrite *f,
+			  __u32 *again)
+{
+	if (f->flags & COLO_RW_MOVED || !(f->flags & (COLO_RW_OFFSET | COLO_RW_ECHO)))
+		return 0;
+	if (takeover_flow(f))
+		*again = 1;
+	return 0;
+}
+
+/* All flows, each once. */
+static __always_inline __u32 takeover_move(void)
+{
+	__u32 again = 0;
+
+	bpf_for_each_map_elem(&flows, takeover_step, &again, 0);
+	return again ? COLO_CONTROL_AGAIN : 0;
+}
+
+#endif
