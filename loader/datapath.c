@@ -433,6 +433,8 @@ int datapath_reset(struct datapath *dp)
 	dp->session->request_ns = 0;
 	dp->session->commit_ns = 0;
 	dp->session->lease_ns = 0;
+	dp->session->lease_ms = 0;
+	memset((void *)dp->session->id, 0, sizeof(dp->session->id));
 	dp->session->mode = datapath_idle_mode(dp->abi.role);
 	return 0;
 }

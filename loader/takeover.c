@@ -13,7 +13,7 @@
 #include "takeover.h"
 #include "words.h"
 
-#define ASK_MS         1000           /* for a witness */
+#define ASK_MS         10000          /* for a witness: its disk may be slow */
 #define ASK_AGAIN_NS   (200 * MS_NS)  /* one that was not reached */
 #define FENCE_AGAIN_NS (1000 * MS_NS) /* one that has failed */
 #define RELEASE_NS     (1000 * MS_NS) /* a session that is to be given back */
@@ -241,16 +241,25 @@ void takeover_lease_renew(struct daemon *d)
 	const struct heartbeat *last = &d->peer.last;
 	struct takeover *t = &d->takeover;
 	__u64 until = last->echo_ns + d->dp.session->lease_ms * MS_NS;
+	bool out;
+	int err;
 
 	if (d->session.role != COLO_ROLE_PRIMARY || !takeover_leased(d) ||
 	    d->dp.session->mode != COLO_MODE_PRIMARY || until <= t->lease_ns ||
 	    !(last->flags & HEARTBEAT_PROMISE))
 		return;
+	out = daemon_now() >= t->lease_ns;
 	lease_set(d, until);
-	if (!t->lease_out || daemon_now() >= until)
+	if (!out || daemon_now() >= until)
 		return;
+	err = release_lease(&d->dp);
+	if (err)
+		log_warning("%s: some of what waits for the lease waits on: %s",
+			    d->options.name, strerror(-err));
+	if (t->lease_out)
+		log_info("%s: the lease is renewed, what waited for it leaves",
+			 d->options.name);
 	t->lease_out = false;
-	log_info("%s: the lease is renewed, what waited for it leaves", d->options.name);
 }
 
 void takeover_lease_watch(struct daemon *d, __u64 now)

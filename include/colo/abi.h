@@ -14,7 +14,7 @@
 #include <linux/types.h>
 #endif
 
-#define COLO_ABI_VERSION     4
+#define COLO_ABI_VERSION     5
 #define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
 #define COLO_SESSION_ID      16    /* bytes */
@@ -245,7 +245,7 @@ enum colo_flow_flag {
 	COLO_F_P_LEFT = 1 << 14,     /* p_left_start, p_left hold */
 	COLO_F_S_NEXT_ACK = 1 << 15, /* s_next_ack holds */
 	COLO_F_BOTH_RST = 1 << 16,   /* rst_seq, rst_ack hold */
-	COLO_F_LATER = 1 << 17,      /* what may leave goes to p_ready; set anew by each packet */
+	COLO_F_LATER = 1 << 17, /* what may leave goes to p_ready; set anew by each packet */
 };
 
 /* A queue of frames; index into the map `frames`, COLO_NONE if empty. */

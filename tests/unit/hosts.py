@@ -452,14 +452,15 @@ def main(cases):
     for number, case in enumerate(cases, 1):
         if wanted and not any(w in case.__name__ for w in wanted):
             continue
+        what = ' '.join(case.__doc__.split())
         pair = Pair()
         try:
             case(pair)
             passed += 1
-            print(f'ok {number} - {case.__doc__}')
+            print(f'ok {number} - {what}')
         except (Failed, OSError, subprocess.SubprocessError) as why:
             failed += 1
-            print(f'not ok {number} - {case.__doc__}\n# {why}')
+            print(f'not ok {number} - {what}\n# {why}')
             for side in pair.p, pair.s:
                 for line in side.words().splitlines():
                     print(f'# {side.name}: {line}')

@@ -238,6 +238,7 @@ boot() {
 	in_host "$side" "$qemu" "${args[@]}" </dev/null \
 		>"$dir/$side.qemu.log" 2>&1 &
 	qemu_pid[$side]=$!
+	echo "$!" >"$dir/$side.qemu.pid"
 	disown
 }
 
@@ -335,7 +336,20 @@ proxy_config() {
 	secondary = { address = "${link_ip[s]}"; qmp = "$dir/s.qmp-daemon"; };
 	secret_file = "$dir/secret";
 	disks = ( { node = "colo-disk0"; replica = "parent0"; } );
+	takeover = { policy = "fence"; fence = "$dir/fence %h"; };
 	END
+}
+
+# fence primary|secondary: what a power switch does. It succeeds only when
+# nothing of that host is left: no process, no wire.
+fence_script() {
+	cat <<-END >"$dir/fence"
+	#!/bin/bash
+	side=\${1:0:1}
+	echo "\$EPOCHREALTIME \$1" >>"$dir/fenced"
+	exec "$BASH" "$top/tests/vm/fence" "$id-\$side" "$dir/\$side"
+	END
+	chmod 755 "$dir/fence"
 }
 
 proxy_attach() {
@@ -365,6 +379,7 @@ daemon_start() {
 		--on-failover-qmp "$dir/$side.failover" </dev/null \
 		>>"$dir/$side.daemon.log" 2>&1 &
 	daemon_pid[$side]=$!
+	echo "$!" >"$dir/$side.daemon.pid"
 	disown
 }
 
@@ -386,6 +401,7 @@ pair_begin() {
 	(umask 077 && head -c 32 /dev/urandom >"$dir/secret")
 	proxy_config p
 	proxy_config s
+	fence_script
 	net_up
 }
 
@@ -555,6 +571,8 @@ client_stop() {
 host_kill() {
 	local side=$1 how=$2
 
+	# Nothing that happens on the way to its death is an order of its own.
+	[ "$how" = qemu ] || kill -STOP "${daemon_pid[$side]}"
 	if [ "$how" = host ]; then
 		on_host "$side" sh -c 'ip link set dev link down
 			ip link set dev port down'
