@@ -285,6 +285,23 @@ static bool compare_reset(struct model *model, struct model_flow *flow, struct i
 	return item->partner;
 }
 
+/* Rule 7: P's last word is an RST, and S shows units behind all of P's. */
+static void compare_behind_reset(struct model *model, struct model_flow *flow)
+{
+	const struct item *last;
+	const struct packet *p, *s;
+
+	if (flow->mismatch || !flow->held.count || !flow->waiting.count)
+		return;
+	last = flow->held.list[flow->held.count - 1];
+	p = last->packet;
+	s = flow->waiting.list[flow->waiting.count - 1]->packet;
+	if (p->flags & TCP_RST && !last->partner && !(s->flags & TCP_RST) &&
+	    seq_diff(p->seq, s->next) < 0 &&
+	    (!flow->has_sent || seq_diff(flow->next, s->next) < 0))
+		mismatch(model, flow, p->seq, COLO_REASON_FLAGS);
+}
+
 static void compare(struct model *model, struct model_flow *flow)
 {
 	for (unsigned int i = 0; i < flow->held.count && !flow->mismatch; i++) {
@@ -305,6 +322,7 @@ static void compare(struct model *model, struct model_flow *flow)
 		if (!(s->flags & TCP_RST) && in_span(flow, s->seq, s->next))
 			items_remove(&flow->waiting, i);
 	}
+	compare_behind_reset(model, flow);
 }
 
 static void note_left(struct model_flow *flow, uint32_t from, uint32_t to)
@@ -322,25 +340,46 @@ static void note_left(struct model_flow *flow, uint32_t from, uint32_t to)
 		flow->left = to;
 }
 
+static bool is_through(const struct item *item)
+{
+	return item->packet->flags & TCP_RST ? item->partner :
+					       item->matched == item->packet->next;
+}
+
+/* Another of the same place, the next one, has an ack that is known. */
+static bool next_may_go(const struct model_flow *flow)
+{
+	const struct packet *first = flow->held.list[0]->packet, *next;
+
+	if (flow->held.count < 2)
+		return false;
+	next = flow->held.list[1]->packet;
+	return next->seq == first->seq && ack_known(flow, next);
+}
+
 /* Rule 3: the head of the stream leaves, as far as it is vouched for and acked. */
 static void release(struct model *model, struct model_flow *flow)
 {
-	for (unsigned int i = 0; i < flow->held.count;) {
-		struct item *item = flow->held.list[i];
+	while (flow->held.count) {
+		struct item *item = flow->held.list[0];
 		const struct packet *p = item->packet;
-		bool through = p->flags & TCP_RST ? item->partner : item->matched == p->next;
+		unsigned int i = 0;
 
 		if (!ack_known(flow, p)) {
 			/* A retransmission of what has left meanwhile: only its ack waits. */
-			if (!through || p->flags & TCP_RST || !flow->has_left ||
-			    seq_diff(p->next, flow->left) > 0 ||
-			    seq_diff(p->seq, flow->left_from) < 0)
+			if (is_through(item) && !(p->flags & TCP_RST) && flow->has_left &&
+			    seq_diff(p->next, flow->left) <= 0 &&
+			    seq_diff(p->seq, flow->left_from) >= 0) {
+				items_add(&flow->acks, item);
+				items_remove(&flow->held, 0);
+				continue;
+			}
+			if (!next_may_go(flow))
 				break;
-			items_add(&flow->acks, item);
-			items_remove(&flow->held, i);
-			continue;
+			item = flow->held.list[++i];
+			p = item->packet;
 		}
-		if (!through) {
+		if (!is_through(item)) {
 			/* Its vouched head may leave at once, or with its tail. */
 			if (item->matched != item->allowed && !(p->flags & TCP_SYN)) {
 				if (item->allowed == p->seq)
