@@ -339,7 +339,6 @@ static void compare(struct model *model, struct model_flow *flow)
 		if (!(s->flags & TCP_RST) && in_span(flow, s->seq, s->next))
 			items_remove(&flow->waiting, i);
 	}
-	compare_behind_reset(model, flow);
 }
 
 static void note_left(struct model_flow *flow, uint32_t from, uint32_t to)
