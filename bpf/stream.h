@@ -319,17 +319,25 @@ static __always_inline int match_rst_again(struct colo_flow *f, const struct col
 	return 1;
 }
 
-/* S's frames at the head that have nothing left to vouch for. */
+/*
+ * S's frames at the head that have nothing left to vouch for; what is kept for P
+ * to repeat may lie before them.
+ */
 static long match_clean_step(__u32 step __unused, void *arg)
 {
 	struct match *m = arg;
-	struct colo_frame *s = frame_at(m->flow->s_wait.head);
+	struct colo_frame *s = frame_at(m->s);
 
-	if (!s || !(s->flags & COLO_FR_RST ? match_rst_again(m->flow, s) :
-					     vouched_for(m->flow, s->seq, s->end)))
+	if (!s)
 		return 1;
-	m->s = m->flow->s_wait.head;
-	match_remove_s(m, s);
+	if (s->flags & COLO_FR_RST ? match_rst_again(m->flow, s) :
+				     vouched_for(m->flow, s->seq, s->end)) {
+		match_remove_s(m, s);
+		return 0;
+	}
+	if (s->flags & COLO_FR_RST || s->vouched != s->end)
+		return 1;
+	m->s = s->next;
 	return 0;
 }
 
@@ -362,6 +370,7 @@ __noinline int stream_match(struct colo_flow *f)
 	m.p = f->p_held.head;
 	m.s = f->s_wait.head;
 	bpf_loop(WALK_MAX, match_step, &m, 0);
+	m.s = f->s_wait.head;
 	if (f->s_wait.count)
 		bpf_loop(WALK_MAX, match_clean_step, &m, 0);
 	if (!m.reason)
