@@ -58,10 +58,10 @@ struct life {
 struct account {
 	struct packet_key key;
 	struct life *lives;
-	unsigned int count;   /* of lives; the last is the one that P is in */
-	bool p_seen;          /* anything of P */
-	unsigned int s_life;  /* that S is in */
-	bool s_ahead;         /* ... or one that P has not begun, with this number */
+	unsigned int count;  /* of lives; the last is the one that P is in */
+	bool p_seen;         /* anything of P */
+	unsigned int s_life; /* that S is in */
+	bool s_ahead;        /* ... or one that P has not begun, with this number */
 	uint32_t s_isn;
 	struct singles p, s;
 	struct heard *ahead; /* what S has shown of that life */
@@ -101,8 +101,8 @@ static void keep(struct heard **list, unsigned int *count, unsigned int *room,
 	(*list)[(*count)++] = (struct heard){packet, unkept};
 }
 
-static void add_single(struct singles *singles, const struct packet *packet,
-		       unsigned int epoch, unsigned int life)
+static void add_single(struct singles *singles, const struct packet *packet, unsigned int epoch,
+		       unsigned int life)
 {
 	if (singles->count == singles->room) {
 		singles->room = singles->room ? 2 * singles->room : 16;
@@ -522,8 +522,7 @@ static bool use_reset(struct account *a, const struct single *p, unsigned int ep
 
 static bool acked(const struct life *life, const struct packet *p)
 {
-	return !(p->flags & TCP_ACK) ||
-	       (life->has_s_ack && seq_diff(p->ack, life->s_ack) <= 0);
+	return !(p->flags & TCP_ACK) || (life->has_s_ack && seq_diff(p->ack, life->s_ack) <= 0);
 }
 
 /* A frame without units, one of P's that has not left. */
@@ -574,7 +573,8 @@ static bool overtakes(struct life *life, const struct packet *out, uint32_t *bel
 {
 	uint32_t at = out->next;
 
-	while (at != out->seq && (unit_at(life, at - 1)->left > 0 || unit_at(life, at - 1)->again))
+	while (at != out->seq &&
+	       (unit_at(life, at - 1)->left > 0 || unit_at(life, at - 1)->again))
 		at--;
 	if (at == out->seq)
 		return false;
@@ -597,13 +597,14 @@ static char *out_units(struct ledger *ledger, struct account *a, const struct pa
 		if (!is_of_life(&a->lives[i], out))
 			continue;
 		/* Numbers of two lives may be the same: the one that may leave. */
-		if (!life || (not_vouched(life, out, &where) &&
-			      !not_vouched(&a->lives[i], out, &where)))
+		if (!life ||
+		    (not_vouched(life, out, &where) && !not_vouched(&a->lives[i], out, &where)))
 			life = &a->lives[i];
 	}
 	if (!life)
-		return say("rule 1: units %u to %u left, which P has not sent, or not that often",
-			   out->seq, out->next);
+		return say(
+			"rule 1: units %u to %u left, which P has not sent, or not that often",
+			out->seq, out->next);
 	if (!ledger->alone && not_vouched(life, out, &where))
 		fault = say("rule 1: unit %u left, which S has not shown in this epoch", where);
 	else if (!ledger->alone && !acked(life, out))

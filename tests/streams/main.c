@@ -109,8 +109,8 @@ static bool run_one(uint64_t seed, enum spoil spoil)
 
 static void print_row(const char *name, typeof(&totals) t)
 {
-	printf("# %-34s %9u %9u %9u %9u %9u %9u %6u\n", name, t->scenarios, t->steps,
-	       t->frames, t->left, t->commits, t->requests, t->failed);
+	printf("# %-34s %9u %9u %9u %9u %9u %9u %6u\n", name, t->scenarios, t->steps, t->frames,
+	       t->left, t->commits, t->requests, t->failed);
 }
 
 static void print_summary(uint64_t seed, uint64_t ns)
@@ -164,13 +164,14 @@ static int stay_here(void)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: tests/oracle [-v] [--scenarios N] [--seed N]\n"
-			"       tests/oracle [-v] FILE...\n"
-			"  --scenarios  how many (1000)\n"
-			"  --seed       of them; one alone has its own (the clock's)\n"
-			"  --domain     only those scenarios whose domain has this in its name\n"
-			"  FILE         cases, held against the models\n"
-			"  --spoil WHAT for the self-test: falsify something once a scenario\n");
+	fprintf(stderr,
+		"usage: tests/oracle [-v] [--scenarios N] [--seed N]\n"
+		"       tests/oracle [-v] FILE...\n"
+		"  --scenarios  how many (1000)\n"
+		"  --seed       of them; one alone has its own (the clock's)\n"
+		"  --domain     only those scenarios whose domain has this in its name\n"
+		"  FILE         cases, held against the models\n"
+		"  --spoil WHAT for the self-test: falsify something once a scenario\n");
 	return 2;
 }
 

@@ -43,11 +43,10 @@ static void check_unkept(struct scenario *s, const struct item *item, unsigned i
 		fault(s, "rule 12: a frame was dropped that need not be kept");
 		return;
 	}
-	held = s->at->verb == VERB_P ?
-		       flow->held.count + flow->acks.count + flow->old.count :
-		       flow->waiting.count + flow->early.count;
-	if (!flow->tracked || held >= model->queue_max || !free_before ||
-	    flow->unjudged || blocks_are_out(s->dp, len))
+	held = s->at->verb == VERB_P ? flow->held.count + flow->acks.count + flow->old.count :
+				       flow->waiting.count + flow->early.count;
+	if (!flow->tracked || held >= model->queue_max || !free_before || flow->unjudged ||
+	    blocks_are_out(s->dp, len))
 		return;
 	fault(s, "rule 12: a frame was dropped, and there was a place for it");
 }
@@ -274,4 +273,3 @@ void primary_end(struct scenario *s)
 	if (s->run.error)
 		fault(s, "%s", s->run.error);
 }
-

@@ -32,15 +32,15 @@ struct scenario {
 	/* a primary */
 	struct judge judge;
 	struct ledger *ledger;
-	uint64_t barriers_in; /* ... while the proxy was in COLO */
-	uint64_t foreign;     /* frames of S after a failover */
+	uint64_t barriers_in;  /* ... while the proxy was in COLO */
+	uint64_t foreign;      /* frames of S after a failover */
 	struct packet *client; /* is to reach the guest and the link */
-	bool said, gap;       /* S has sent, and some was lost, in this epoch */
+	bool said, gap;        /* S has sent, and some was lost, in this epoch */
 	bool next_said, next_gap;
 	bool reclaims; /* flows end by time */
 	uint64_t grace, idle;
 	/* a secondary */
-	struct translation *translation;
+	struct rewriter *rewriter;
 };
 
 /* rig.c */
