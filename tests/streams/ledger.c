@@ -295,6 +295,16 @@ void ledger_s(struct ledger *ledger, const struct packet *s, bool early, bool un
 		s_stream(ledger, a, s, unkept);
 }
 
+/* What S has shown before P's first unit, and far from it, is of no life of P. */
+static void make_near(struct life *life, uint32_t first)
+{
+	if (life->has_sent || !life->room || unit_at(life, first))
+		return;
+	free(life->units);
+	life->units = NULL;
+	life->room = 0;
+}
+
 static void p_syn(struct ledger *ledger, struct account *a, uint32_t isn)
 {
 	struct life *life = &a->lives[a->count - 1];
@@ -310,6 +320,7 @@ static void p_syn(struct ledger *ledger, struct account *a, uint32_t isn)
 	}
 	life->has_isn = true;
 	life->isn = isn;
+	make_near(life, isn);
 	if (!a->s_ahead || a->s_isn != isn)
 		return;
 	a->s_ahead = false;
@@ -321,12 +332,7 @@ static void p_syn(struct ledger *ledger, struct account *a, uint32_t isn)
 
 static void note_sent(struct life *life, uint32_t from, uint32_t to)
 {
-	/* What S has shown before P's first unit, and far from it, is of no life of P. */
-	if (!life->has_sent && life->room && !unit_at(life, from)) {
-		free(life->units);
-		life->units = NULL;
-		life->room = 0;
-	}
+	make_near(life, from);
 	if (!life->has_sent || seq_diff(from, life->first) < 0)
 		life->first = from;
 	if (!life->has_sent || seq_diff(life->next, to) < 0)
@@ -530,19 +536,20 @@ static char *out_single(struct ledger *ledger, struct account *a, const struct p
 {
 	bool stream = out->class == PACKET_STREAM;
 	struct single *p = NULL;
+	bool before = false;
 	unsigned int at;
 
 	for (at = 0; at < a->p.count; at++) {
 		p = &a->p.list[at];
 		if (!p->left && same_single(p->packet, out))
 			break;
-		/* Datagrams leave in P's order. */
-		if (!p->left && !stream && out->class == PACKET_DATAGRAM)
-			return say("rule 3: a datagram left before the one in front of it");
+		before |= !p->left;
 	}
 	if (at == a->p.count)
 		return say("rule 1: a frame left that P has not sent, or not that often");
 	p->left = true;
+	if (before && out->class == PACKET_DATAGRAM)
+		return say("rule 3: a datagram left before the one in front of it");
 	if (ledger->alone || p->epoch < ledger->epoch)
 		return NULL;
 	if (stream && !acked(&a->lives[p->life], out))

@@ -96,12 +96,12 @@ static bool run_one(uint64_t seed, enum spoil spoil)
 	ok = !outcome.fault;
 	if (!stopped)
 		add_up(domain, &outcome);
+	if (!ok && !stopped)
+		printf("# tests/oracle --scenarios 1 --seed %" PRIu64 "\n", seed);
 	if (!ok && spoil != SPOIL_NOTHING)
 		printf("# FAILED: %s\n", outcome.fault);
-	else if (!ok && !stopped) {
-		printf("# tests/oracle --scenarios 1 --seed %" PRIu64 "\n", seed);
+	else if (!ok && !stopped)
 		show(text, &outcome);
-	}
 	free(outcome.fault);
 	free(text);
 	return ok;
@@ -218,12 +218,13 @@ int main(int argc, char **argv)
 	for (char **file = argv + optind; *file; file++)
 		run_file(*file);
 	for (unsigned int i = 0; optind == argc && i < scenarios && !stopped; i++) {
-		if (!run_one(seed_of(seed, i), spoil) && totals.failed >= FAILURES_SHOWN)
+		if (!run_one(seed_of(seed, i), spoil) &&
+		    (spoil != SPOIL_NOTHING || totals.failed >= FAILURES_SHOWN))
 			break;
 	}
 	colo_proxy.close();
 	if (optind == argc)
 		print_summary(seed, now_ns() - begun);
 	printf("%u passed, %u failed\n", totals.scenarios - totals.failed, totals.failed);
-	return totals.failed || stopped;
+	return totals.failed || stopped || !totals.scenarios;
 }

@@ -234,6 +234,7 @@ void primary_begin(struct scenario *s)
 	struct colo_config *config = s->dp->config;
 	struct model *model;
 
+	s->clock_ns = now_ns();
 	s->judge.quiet = true;
 	s->judge.model = model = model_new(BUCKETS);
 	s->ledger = ledger_new();

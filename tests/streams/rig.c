@@ -8,7 +8,7 @@
 
 #include "scenario.h"
 
-#define BARRIER_MS 2000 /* for a frame to get through at all */
+#define BARRIER_MS 10000 /* for a frame to get through at all */
 
 void fault(struct scenario *s, const char *format, ...)
 {

@@ -7,10 +7,10 @@
 #include "oracle.h"
 
 /*
- * A millisecond of a scenario is SCALE of them for the programs, so that what a
- * scenario takes itself is no time. It passes by making what waits older.
+ * A millisecond of a scenario is SCALE of them for the programs. It passes by
+ * making what waits older; what a scenario takes itself is no time.
  */
-#define SCALE 100
+#define SCALE 300
 
 /* Memory that is needed until the end. */
 struct kept {
@@ -37,7 +37,8 @@ struct scenario {
 	struct packet *client; /* is to reach the guest and the link */
 	bool said, gap;        /* S has sent, and some was lost, in this epoch */
 	bool next_said, next_gap;
-	bool reclaims; /* flows end by time */
+	uint64_t clock_ns; /* when time last passed */
+	bool reclaims;     /* flows end by time */
 	uint64_t grace, idle;
 	/* a secondary */
 	struct rewriter *rewriter;
