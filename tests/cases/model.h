@@ -57,7 +57,10 @@ struct model_flow {
 	uint32_t p_ack, s_ack;
 	uint32_t s_next_ack;      /* S's, in the life with s_isn that P is not in */
 	uint32_t left_from, left; /* units in between have left */
-	uint32_t mismatch_at;     /* S's other unit */
+	bool has_rst;             /* both have sent an RST without a text, this one: */
+	uint32_t rst_seq, rst_ack;
+	unsigned int rst_more; /* S so often more than P */
+	uint32_t mismatch_at;  /* S's other unit */
 	uint32_t doubt; /* from here up to it the units are equal, in a segment that is not */
 	struct model_flow *chain;
 };

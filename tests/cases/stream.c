@@ -128,7 +128,7 @@ static void new_life(struct model_flow *flow, uint32_t isn)
 	flow->has_isn = true;
 	flow->isn = isn;
 	flow->has_span = flow->has_sent = flow->has_p_ack = flow->has_left = false;
-	flow->mismatch = false;
+	flow->mismatch = flow->has_rst = false;
 }
 
 /* Serial numbers that far apart are before and behind each other. */
@@ -264,6 +264,11 @@ static bool compare_units(struct model *model, struct model_flow *flow, struct i
 	return at == p->next;
 }
 
+static bool same_reset(const struct model_flow *flow, const struct packet *s)
+{
+	return flow->has_rst && s->seq == flow->rst_seq && s->ack == flow->rst_ack;
+}
+
 static bool compare_reset(struct model *model, struct model_flow *flow, struct item *item)
 {
 	const struct packet *p = item->packet;
@@ -280,9 +285,33 @@ static bool compare_reset(struct model *model, struct model_flow *flow, struct i
 			return false;
 		}
 		item->partner = true;
+		if (!p->data_len && !same_reset(flow, s->packet)) {
+			flow->has_rst = true;
+			flow->rst_seq = s->packet->seq;
+			flow->rst_ack = s->packet->ack;
+			flow->rst_more = 0;
+		}
 		items_remove(&flow->waiting, i);
 	}
 	return item->partner;
+}
+
+/* RSTs of S that both have sent already: should P repeat it, it has been shown. */
+static void count_resets(struct model_flow *flow)
+{
+	const struct item *last = flow->held.count ? flow->held.list[flow->held.count - 1] :
+						     NULL;
+
+	if (flow->mismatch || (last && last->packet->flags & TCP_RST && !last->partner))
+		return;
+	for (unsigned int i = flow->waiting.count; i--;) {
+		const struct packet *s = flow->waiting.list[i]->packet;
+
+		if (s->flags & TCP_RST && !s->data_len && same_reset(flow, s)) {
+			flow->rst_more++;
+			items_remove(&flow->waiting, i);
+		}
+	}
 }
 
 /* Rule 7: P's last word is an RST, and S shows units behind all of P's. */
@@ -322,6 +351,7 @@ static void compare(struct model *model, struct model_flow *flow)
 		if (!(s->flags & TCP_RST) && in_span(flow, s->seq, s->next))
 			items_remove(&flow->waiting, i);
 	}
+	count_resets(flow);
 	compare_behind_reset(model, flow);
 }
 
@@ -424,6 +454,11 @@ void stream_p(struct model *model, struct model_flow *flow, struct item *item)
 		new_life(flow, p->seq);
 	note_sent(model, flow, p);
 	fresh = p->flags & TCP_RST || (packet_has_units(p) && !in_span(flow, p->seq, p->next));
+	if (p->flags & TCP_RST && flow->has_rst && flow->rst_more && p->seq == flow->rst_seq &&
+	    !p->data_len) {
+		flow->rst_more--;
+		fresh = false;
+	}
 	if (fresh) {
 		if (p->flags & TCP_SYN && packet_keyed(p))
 			model_request(model, COLO_REASON_UNTRANSLATABLE);
@@ -452,7 +487,7 @@ static void note_s_syn(struct model_flow *flow, uint32_t isn)
 		return;
 	if (!is_fresh(flow) || flow->has_s_isn)
 		flow->waiting.count = 0;
-	flow->has_next_ack = false;
+	flow->has_next_ack = flow->has_rst = false;
 	flow->has_s_isn = true;
 	flow->s_isn = isn;
 }
@@ -469,6 +504,23 @@ static void note_s_ack(struct model *model, struct model_flow *flow, uint32_t ac
 	*has = true;
 }
 
+/* It answers one that P holds of the life before. */
+static bool old_reset(struct model *model, struct model_flow *flow, const struct packet *s)
+{
+	for (unsigned int i = 0; i < flow->old.count; i++) {
+		struct item *item = flow->old.list[i];
+		const struct packet *p = item->packet;
+
+		if (!(p->flags & TCP_RST) || p->seq != s->seq || p->ack != s->ack ||
+		    p->data_len || s->data_len)
+			continue;
+		items_remove(&flow->old, i);
+		model_let_go(model, item, LANE_OLD);
+		return true;
+	}
+	return false;
+}
+
 void stream_s(struct model *model, struct model_flow *flow, struct item *item)
 {
 	const struct packet *s = item->packet;
@@ -477,7 +529,7 @@ void stream_s(struct model *model, struct model_flow *flow, struct item *item)
 	if (s->flags & TCP_SYN)
 		note_s_syn(flow, s->seq);
 	/* Of a life that P has left; S may refuse where P accepts. */
-	if (flow->s_old && !(s->flags & TCP_RST))
+	if (flow->s_old && (!(s->flags & TCP_RST) || old_reset(model, flow, s)))
 		return;
 	/* S is a life ahead: nothing of it belongs to the interval. */
 	ahead = flow->has_s_isn;
@@ -509,7 +561,7 @@ void stream_commit(struct model_flow *flow)
 	}
 	flow->has_s_ack = flow->has_p_ack;
 	flow->s_ack = flow->p_ack;
-	flow->s_old = flow->has_s_isn = flow->has_next_ack = false;
+	flow->s_old = flow->has_s_isn = flow->has_next_ack = flow->has_rst = false;
 }
 
 /* S's frames of which something is not compared. */
