@@ -434,6 +434,9 @@ int daemon_adopt(struct daemon *d)
 	/* Epoch 0: no COLO since it was attached. */
 	if (!d->dp.session->epoch && mode == datapath_idle_mode(d->dp.abi.role))
 		d->session.state = SESSION_IDLE;
+	/* The one before may have renewed it, and no more. */
+	if (mode == COLO_MODE_PRIMARY && release_lease(&d->dp))
+		log_warning("release: some of what has waited for the lease waits on");
 	if (d->session.state == SESSION_COLO && d->peer.fd >= 0) {
 		/* The peer was there: its silence from now on is a loss. */
 		d->peer_joined = true;

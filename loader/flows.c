@@ -11,6 +11,7 @@
 #include "names.h"
 #include "options.h"
 #include "output.h"
+#include "translations.h"
 
 struct flag_name {
 	unsigned int flag;
@@ -124,8 +125,11 @@ static json_t *describe(const struct datapath *dp)
 int cmd_flows(int argc, char **argv)
 {
 	const char *name = NULL;
+	bool translated = false;
 	const struct option_row rows[] = {
 		{OPTION_NAME, .argument = "NAME", .required = true, .value = &name},
+		{OPTION_FLAG, .name = "translated", .value = &translated,
+		 .help = "those whose clients know other numbers, since a take-over"},
 		{OPTION_END},
 	};
 	int status = options_parse("flows", command_summary("flows"), rows, argc, argv);
@@ -136,7 +140,7 @@ int cmd_flows(int argc, char **argv)
 		return status;
 	if (datapath_open(name, &dp))
 		return EXIT_FAILED;
-	list = describe(&dp);
+	list = translated ? translations_export(&dp) : describe(&dp);
 	datapath_close(&dp);
-	return output(list) ? EXIT_FAILED : EXIT_OK;
+	return !list || output(list) ? EXIT_FAILED : EXIT_OK;
 }

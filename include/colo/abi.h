@@ -241,7 +241,7 @@ enum colo_flow_flag {
 	COLO_F_P_LEFT = 1 << 14,     /* p_left_start, p_left hold */
 	COLO_F_S_NEXT_ACK = 1 << 15, /* s_next_ack holds */
 	COLO_F_BOTH_RST = 1 << 16,   /* rst_seq, rst_ack hold */
-	COLO_F_LATER = 1 << 17,      /* what may leave goes to p_ready; set anew by each packet */
+	COLO_F_LATER = 1 << 17, /* what may leave goes to p_ready; set anew by each packet */
 };
 
 /* A queue of frames; index into the map `frames`, COLO_NONE if empty. */
@@ -549,6 +549,7 @@ struct colo_event {
  * it has ended, or COLO_CONTROL_AGAIN added if more are left.
  */
 enum colo_control_op {
+	/* these four on a flow of a primary, first what waits for the lease */
 	COLO_CONTROL_RELEASE,  /* send what is vouched for */
 	COLO_CONTROL_COMMIT,   /* epoch was opened: all held leave, S's are dropped */
 	COLO_CONTROL_FAILOVER, /* all held leave, S's are dropped */
