@@ -98,7 +98,9 @@ static int sweep_batch(struct datapath *dp, const struct table *table,
 /* Often enough that a flow is not kept much longer than its time. */
 static __u64 pass_pause_ns(const struct datapath *dp)
 {
-	__u64 pause = dp->config->flow_grace_ms * MS / 4;
+	const struct colo_config *c = dp->config;
+	__u32 ms = c->flow_grace_ms < c->flow_idle_ms ? c->flow_grace_ms : c->flow_idle_ms;
+	__u64 pause = ms * MS / 4;
 
 	if (pause < PASS_MIN_NS)
 		return PASS_MIN_NS;
