@@ -12,6 +12,7 @@
  * Outside COLO guest and port are one plain wire. The clients' numbers are the
  * guest's inside of the port: translate.h.
  */
+#include "control.h"
 #include "stream.h"
 #include "datagram.h"
 #include "mirror.h"
@@ -761,21 +762,23 @@ int control(struct __sk_buff *ctx)
 	struct colo_flow *f;
 	__u32 ret = 0;
 
-	if (!c || !s || ctx_load(ctx, 0, &s->control, sizeof(s->control)))
+	if (!c || !s)
 		return 0;
-	op = &s->control;
+	op = control_next(ctx, s);
+	if (!op)
+		return 0;
 	if (op->op == COLO_CONTROL_REQUEST)
-		return request(op->reason, &op->key, 0);
+		return control_done(ctx, request(op->reason, &op->key, 0));
 	if (op->op == COLO_CONTROL_EXPIRE)
-		return translation_expire(s);
+		return control_done(ctx, translation_expire(s));
 	f = bpf_map_lookup_elem(&flows, &op->key);
 	if (!f)
-		return 0;
+		return control_done(ctx, 0);
 	if (!word_lock(&f->lock))
-		return COLO_CONTROL_AGAIN;
+		return control_done(ctx, COLO_CONTROL_AGAIN);
 	if (!key_equal(&f->key, &op->key)) {
 		word_unlock_stale(&f->lock);
-		return 0;
+		return control_done(ctx, 0);
 	}
 	release_init(&r, ctx, f, c->port_ifindex, 0, bpf_ktime_get_ns());
 	r.partial = 0; /* a packet made by BPF_PROG_RUN is complete */
@@ -784,6 +787,11 @@ int control(struct __sk_buff *ctx)
 		return r.ended | COLO_CONTROL_AGAIN;
 	}
 	switch (op->op) {
+	case COLO_CONTROL_TIMEOUT:
+		control_timeout(f);
+		if (!(f->flags & COLO_F_PENDING))
+			break;
+		__attribute__((fallthrough));
 	case COLO_CONTROL_RELEASE:
 		ret = control_release(&r);
 		break;
@@ -796,18 +804,15 @@ int control(struct __sk_buff *ctx)
 	case COLO_CONTROL_DISCARD:
 		ret = control_end(&r, END_DISCARDED);
 		break;
-	case COLO_CONTROL_TIMEOUT:
-		ret = control_timeout(f);
-		break;
 	case COLO_CONTROL_RECLAIM:
 		if (control_reclaim(f)) {
 			word_unlock_stale(&f->lock);
-			return 1;
+			return control_done(ctx, 1);
 		}
 		break;
 	default:
 		break;
 	}
 	word_unlock(&f->lock);
-	return ret;
+	return control_done(ctx, ret);
 }

@@ -138,7 +138,7 @@ void let_pass(struct scenario *s)
 		model_pass(s->judge.model, ms);
 		s->dp->watch.scan_ns = 0;
 		if (s->reclaims)
-			s->dp->watch.sweep_ns = 0, s->dp->watch.flows.valid = false;
+			memset(&s->dp->watch.flows, 0, sizeof(s->dp->watch.flows));
 		release_tick(s->dp, now_ns(), &next);
 		if (s->reclaims)
 			check_reclaimed(s);
