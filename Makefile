@@ -52,8 +52,8 @@ TEST_PREREQUISITES := $(BUILD)/unit
 .PHONY: all
 all: $(BINARY)
 
--include qemu-glue/qemu.mk tests/tools/tools.mk tests/cases/cases.mk tests/differ/differ.mk tests/streams/streams.mk \
-	 tests/vm/vm.mk
+-include qemu-glue/qemu.mk tests/tools/tools.mk tests/cases/cases.mk tests/role/role.mk \
+	 tests/differ/differ.mk tests/scaling/scaling.mk tests/streams/streams.mk tests/vm/vm.mk
 
 # --- BPF ---------------------------------------------------------------------
 

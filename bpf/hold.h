@@ -16,6 +16,15 @@ static __always_inline struct colo_frame *frame_at(__u32 idx)
 	return bpf_map_lookup_elem(&frames, &idx);
 }
 
+static __always_inline void frame_state(struct colo_frame *fr, __u32 idx, __u32 state)
+{
+	struct colo_frame_mark *mark = bpf_map_lookup_elem(&frame_marks, &idx);
+
+	fr->state = state;
+	if (mark)
+		mark->state = state;
+}
+
 #define POOL_SHIFT     16
 #define POOL_BYTE(off) ((off) & (COLO_BIG_SIZE - 1))
 
@@ -119,7 +128,7 @@ __noinline int frame_give(__u32 idx)
 		return 0;
 	if (fr->data_off != COLO_NONE)
 		block_give(fr->data_off);
-	fr->state = COLO_FRAME_FREE;
+	frame_state(fr, idx, COLO_FRAME_FREE);
 	fr->data_off = COLO_NONE;
 	bpf_map_push_elem(&free_frames, &idx, 0);
 	COUNT(frames_given);
@@ -178,7 +187,7 @@ __noinline __u32 frame_take(struct __sk_buff *ctx, __u32 state, __u64 epoch)
 	frame_fill(fr, &s->pkt);
 	fr->data_off = off;
 	fr->epoch = epoch;
-	fr->state = state;
+	frame_state(fr, idx, state);
 	return idx;
 }
 

@@ -12,7 +12,7 @@
 
 #include "event.h"
 
-#define LOCK_SPINS (1 << 17)
+#define LOCK_SPINS (1 << 21) /* some 10 ms: a hypervisor may take the holder's CPU away */
 
 struct lock_wait {
 	__u32 *lock;
@@ -30,7 +30,8 @@ static long lock_try(__u32 step __unused, void *arg)
 {
 	struct lock_wait *w = arg;
 
-	if (__sync_val_compare_and_swap(w->lock, 0, w->me))
+	/* looks first: a write that fails takes the holder's cache line away */
+	if (*(volatile __u32 *)w->lock || __sync_val_compare_and_swap(w->lock, 0, w->me))
 		return 0;
 	w->got = 1;
 	return 1;

@@ -108,6 +108,14 @@ struct {
 	__type(value, struct colo_frame);
 } frames SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct colo_frame_mark);
+} frame_marks SEC(".maps");
+
 /*
  * Blocks of payload: an entry is one big block or 32 small ones. An offset in
  * the pool is entry << 16 | byte; no block crosses an entry. One large value

@@ -5,6 +5,7 @@
 #ifndef COLO_BPF_PASSTHROUGH_H
 #define COLO_BPF_PASSTHROUGH_H
 
+#include "lease.h"
 #include "parse.h"
 
 struct passthrough_walk {
@@ -60,7 +61,7 @@ __noinline int passthrough_match(__u32 count)
 		return 0;
 	w.key = &s->pkt.key;
 	bpf_loop(c->passthrough, passthrough_step, &w, 0);
-	if (w.found && count)
+	if (w.found && count && !lease_is_out(bpf_ktime_get_ns()))
 		__sync_fetch_and_add(&w.found->frames, 1);
 	return w.found != NULL;
 }

@@ -12,6 +12,7 @@
  * Outside COLO guest and port are one plain wire. The clients' numbers are the
  * guest's inside of the port: translate.h.
  */
+#include "control.h"
 #include "stream.h"
 #include "datagram.h"
 #include "mirror.h"
@@ -146,7 +147,6 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, st
 	struct colo_flow *f = r->flow;
 	struct scratch *s = scratch_get();
 	int covered, fresh, ret;
-	struct colo_frame *fr;
 	__u32 idx;
 
 	if (!s)
@@ -170,11 +170,9 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, st
 	if (idx == COLO_NONE)
 		return CTX_DROP;
 	if (!fresh) {
-		fr = frame_at(idx);
-		if (covered && fr)
-			release_ready_add(r, idx, fr);
-		else
-			queue_append(&f->p_ackwait, idx);
+		if (covered)
+			release_ready_mark(r, idx);
+		queue_append(covered ? &f->p_ready : &f->p_ackwait, idx);
 		COUNT(p_held);
 		return CTX_DROP;
 	}
@@ -251,8 +249,6 @@ static __always_inline int p_frame(struct __sk_buff *ctx, struct scratch *s,
 		ret = p_datagram(ctx, &r, p);
 	if (cut)
 		cut = span_find(f, p->ack);
-	r.self = COLO_NONE;
-	release_ready(&r);
 	word_unlock(&f->lock);
 	if (cut > 0)
 		span_note(ses->epoch);
@@ -276,11 +272,13 @@ static __always_inline int pass_uncompared(struct __sk_buff *ctx, const struct p
 	return ctx_send(c->port_ifindex);
 }
 
-/* What passes uncompared is not held for the lease. */
-static __always_inline int unleased(void)
+/* What passes uncompared is not held for the lease, but dropped. */
+static __always_inline int leased(const struct colo_session *ses)
 {
+	if (!ses->lease_ns || !lease_is_out(bpf_ktime_get_ns()))
+		return 1;
 	COUNT(p_unleased);
-	return CTX_DROP;
+	return 0;
 }
 
 SEC("tc")
@@ -289,7 +287,7 @@ int guest_out(struct __sk_buff *ctx)
 	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
 	struct scratch *s = scratch_get();
-	int parsed, out;
+	int parsed;
 
 	if (!ses || !c || !s)
 		return CTX_DROP;
@@ -312,17 +310,16 @@ int guest_out(struct __sk_buff *ctx)
 		COUNT(parse_failed);
 		return p_frame(ctx, s, ses, c->port_ifindex, parsed);
 	}
-	out = ses->lease_ns && lease_is_out(bpf_ktime_get_ns());
-	if (c->passthrough && passthrough_match(!out)) {
-		if (out)
-			return unleased();
+	if (c->passthrough && passthrough_match(1)) {
+		if (!leased(ses))
+			return CTX_DROP;
 		COUNT(p_passthrough);
 		return pass_uncompared(ctx, &s->pkt, ses, c);
 	}
 	switch (action_of(s->pkt.class)) {
 	case COLO_ACTION_PASS:
-		if (out)
-			return unleased();
+		if (!leased(ses))
+			return CTX_DROP;
 		COUNT(p_policy_pass);
 		return pass_uncompared(ctx, &s->pkt, ses, c);
 	case COLO_ACTION_DROP:
@@ -521,7 +518,6 @@ static __always_inline void s_frame(struct __sk_buff *ctx, struct scratch *s,
 		s_stream(ctx, &r, s);
 	else
 		s_datagram(ctx, &r);
-	release_ready(&r);
 	word_unlock(&f->lock);
 }
 
@@ -600,6 +596,23 @@ int link_in(struct __sk_buff *ctx)
 
 /* --- run by the daemon --------------------------------------------------- */
 
+/*
+ * What has waited for the lease leaves first, in a run of its own, if that is
+ * there again. Who is alone needs none, and what is dropped none either.
+ */
+static __always_inline int control_ready(struct release *r, enum colo_control_op op)
+{
+	struct colo_flow *f = r->flow;
+
+	if (!f->p_ready.count || op > COLO_CONTROL_DISCARD)
+		return 0;
+	if (op < COLO_CONTROL_FAILOVER && lease_is_out(bpf_ktime_get_ns()))
+		return 0;
+	r->end = op == COLO_CONTROL_DISCARD ? END_DISCARDED : END_MATCHED;
+	bpf_loop(RELEASE_MAX, release_ready_step, r, 0);
+	return 1;
+}
+
 static __always_inline __u32 control_commit(struct release *r, __u64 epoch)
 {
 	struct colo_flow *f = r->flow;
@@ -607,8 +620,6 @@ static __always_inline __u32 control_commit(struct release *r, __u64 epoch)
 	if (f->epoch >= epoch)
 		return 0;
 	r->end = END_COMMITTED;
-	if (release_ready(r))
-		return r->ended | COLO_CONTROL_AGAIN;
 	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
 	if (flow_holds(f)) /* or it came later than is asked for */
 		return r->ended | (r->ended >= RELEASE_MAX ? COLO_CONTROL_AGAIN : 0);
@@ -623,11 +634,6 @@ static __always_inline __u32 control_end(struct release *r, __u32 end)
 	struct colo_flow *f = r->flow;
 
 	r->end = end;
-	/* who is alone needs no lease, and what is dropped none either */
-	if (f->p_ready.count)
-		bpf_loop(RELEASE_MAX, release_ready_step, r, 0);
-	if (f->p_ready.count)
-		return r->ended | COLO_CONTROL_AGAIN;
 	release_set_later(f, 0);
 	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
 	if (flow_holds(f)) /* or it came later than is asked for */
@@ -642,8 +648,6 @@ static __always_inline __u32 control_release(struct release *r)
 {
 	struct colo_flow *f = r->flow;
 
-	if (release_ready(r))
-		return r->ended ? r->ended | COLO_CONTROL_AGAIN : 0;
 	if (f->flags & COLO_F_TCP)
 		release_stream(r);
 	else
@@ -758,25 +762,36 @@ int control(struct __sk_buff *ctx)
 	struct colo_flow *f;
 	__u32 ret = 0;
 
-	if (!c || !s || ctx_load(ctx, 0, &s->control, sizeof(s->control)))
+	if (!c || !s)
 		return 0;
-	op = &s->control;
+	op = control_next(ctx, s);
+	if (!op)
+		return 0;
 	if (op->op == COLO_CONTROL_REQUEST)
-		return request(op->reason, &op->key, 0);
+		return control_done(ctx, request(op->reason, &op->key, 0));
 	if (op->op == COLO_CONTROL_EXPIRE)
-		return translation_expire(s);
+		return control_done(ctx, translation_expire(s));
 	f = bpf_map_lookup_elem(&flows, &op->key);
 	if (!f)
-		return 0;
+		return control_done(ctx, 0);
 	if (!word_lock(&f->lock))
-		return COLO_CONTROL_AGAIN;
+		return control_done(ctx, COLO_CONTROL_AGAIN);
 	if (!key_equal(&f->key, &op->key)) {
 		word_unlock_stale(&f->lock);
-		return 0;
+		return control_done(ctx, 0);
 	}
 	release_init(&r, ctx, f, c->port_ifindex, 0, bpf_ktime_get_ns());
 	r.partial = 0; /* a packet made by BPF_PROG_RUN is complete */
+	if (control_ready(&r, op->op)) {
+		word_unlock(&f->lock);
+		return r.ended | COLO_CONTROL_AGAIN;
+	}
 	switch (op->op) {
+	case COLO_CONTROL_TIMEOUT:
+		control_timeout(f);
+		if (!(f->flags & COLO_F_PENDING))
+			break;
+		__attribute__((fallthrough));
 	case COLO_CONTROL_RELEASE:
 		ret = control_release(&r);
 		break;
@@ -789,18 +804,15 @@ int control(struct __sk_buff *ctx)
 	case COLO_CONTROL_DISCARD:
 		ret = control_end(&r, END_DISCARDED);
 		break;
-	case COLO_CONTROL_TIMEOUT:
-		ret = control_timeout(f);
-		break;
 	case COLO_CONTROL_RECLAIM:
 		if (control_reclaim(f)) {
 			word_unlock_stale(&f->lock);
-			return 1;
+			return control_done(ctx, 1);
 		}
 		break;
 	default:
 		break;
 	}
 	word_unlock(&f->lock);
-	return ret;
+	return control_done(ctx, ret);
 }

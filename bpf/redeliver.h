@@ -20,15 +20,17 @@
 static __always_inline void redeliver_keep(struct __sk_buff *ctx, struct scratch *s,
 					   struct colo_rewrite *f)
 {
-	struct colo_frame *fr;
+	struct colo_frame *fr = NULL;
 	__u32 idx;
 
-	if (f->c_sent.count >= KEPT_MAX)
+	if (f->c_sent.count < KEPT_MAX) {
+		idx = frame_take(ctx, COLO_FRAME_C, f->epoch);
+		fr = frame_at(idx);
+	}
+	if (!fr) {
+		COUNT(rw_in_unkept);
 		return;
-	idx = frame_take(ctx, COLO_FRAME_C, f->epoch);
-	fr = frame_at(idx);
-	if (!fr)
-		return;
+	}
 	__builtin_memcpy(fr->hdr, s->out, COLO_HDR_MAX);
 	queue_append(&f->c_sent, idx);
 	COUNT(rw_in_kept);

@@ -3,13 +3,15 @@
  * Frames of P leave: by a match, a commit or a failover, under the flow's
  * lock, and in order (rules 1 to 4 and 6). While the lease has run out, what
  * may leave goes to p_ready instead, in the order in which it would have left,
- * and all else is as if it had; what comes after it goes behind it.
+ * and all else is as if it had. What comes after it goes behind it, until the
+ * daemon, which renews the lease, has let it go.
  */
 #ifndef COLO_BPF_RELEASE_H
 #define COLO_BPF_RELEASE_H
 
 #include "emit.h"
 #include "flow.h"
+#include "lease.h"
 #include "serial.h"
 
 #define ACKWAIT_WALK 1024 /* frames that are looked at for a covered ack */
@@ -34,18 +36,6 @@ struct release {
 	__u32 spent; /* the packet was a carrier: it is nobody's frame any more */
 	__u32 next;  /* of the walk through p_ackwait */
 };
-
-/*
- * Has the lease run out: another host may be the active one by now. A clock's
- * reading that is older than the wait for a lock is too old for this.
- */
-static __always_inline int lease_is_out(__u64 now)
-{
-	struct colo_session *ses = session_get();
-	__u64 lease = ses ? *(volatile __u64 *)&ses->lease_ns : 1;
-
-	return lease && now >= lease;
-}
 
 static __always_inline void count_p_end(__u32 end)
 {
@@ -163,25 +153,26 @@ static __always_inline void release_set_later(struct colo_flow *f, __u32 later)
 		f->flags |= COLO_F_LATER;
 }
 
-/* The frame of P, which is in no other queue any more, may leave, but not now. */
-static __always_inline void release_ready_add(struct release *r, __u32 idx,
-					      struct colo_frame *fr)
+/* A frame of P may leave, but not now: it is about to go to p_ready. */
+static __always_inline void release_ready_mark(struct release *r, __u32 idx)
 {
-	fr->flags |= COLO_FR_READY;
-	if (r->end == END_COMMITTED)
-		fr->flags |= COLO_FR_COMMITTED;
-	queue_append(&r->flow->p_ready, idx);
+	struct colo_frame *fr = frame_at(idx);
+
+	if (fr)
+		fr->flags |= r->end == END_COMMITTED ? COLO_FR_READY | COLO_FR_COMMITTED :
+						       COLO_FR_READY;
 	COUNT(p_waited);
 	r->ended++;
 }
 
-static __always_inline void release_later(struct release *r, struct colo_queue *q, __u32 idx,
-					  struct colo_frame *fr)
+static __always_inline void release_later(struct release *r, struct colo_queue *q, __u32 idx)
 {
 	queue_remove(q, idx);
-	release_ready_add(r, idx, fr);
+	release_ready_mark(r, idx);
+	queue_append(&r->flow->p_ready, idx);
 }
 
+/* One of those that have waited for the lease leaves, or is dropped for good. */
 static long release_ready_step(__u32 step __unused, void *arg)
 {
 	struct release *r = arg;
@@ -192,35 +183,13 @@ static long release_ready_step(__u32 step __unused, void *arg)
 	if (!fr)
 		return 1;
 	if (end != END_DISCARDED) {
-		if (release_units(r, idx, fr, fr->released, fr->end)) {
-			if (end == END_MATCHED) {
-				release_pending(f);
-				return 1;
-			}
+		if (release_units(r, idx, fr, fr->released, fr->end))
 			COUNT(port_failed);
-		}
 		r->end = fr->flags & COLO_FR_COMMITTED ? END_COMMITTED : END_MATCHED;
 	}
 	release_end(r, &f->p_ready, idx);
 	r->end = end;
 	return 0;
-}
-
-/*
- * What has waited for the lease leaves, if that is there again. Returns whether
- * there is more than one run lets go.
- */
-static __always_inline int release_ready(struct release *r)
-{
-	struct colo_flow *f = r->flow;
-
-	if (!f->p_ready.count || lease_is_out(bpf_ktime_get_ns()))
-		return 0;
-	bpf_loop(RELEASE_MAX, release_ready_step, r, 0);
-	release_set_later(f, f->p_ready.count);
-	if (f->p_ready.count)
-		release_pending(f);
-	return f->p_ready.count != 0;
 }
 
 static __always_inline int ack_covered(const struct colo_flow *f, __u32 flags, __u32 ack)
@@ -244,7 +213,7 @@ static long release_ackwait_step(__u32 step __unused, void *arg)
 	if (!ack_covered(f, fr->flags, fr->ack))
 		return 0;
 	if (f->flags & COLO_F_LATER) {
-		release_later(r, &f->p_ackwait, idx, fr);
+		release_later(r, &f->p_ackwait, idx);
 		return 0;
 	}
 	if (release_units(r, idx, fr, fr->seq, fr->end)) {
@@ -319,7 +288,7 @@ static long release_stream_step(__u32 step __unused, void *arg)
 		if (to != fr->end)
 			return 1; /* it leaves with its tail */
 		stream_left(f, fr->seq, to);
-		release_later(r, &f->p_held, idx, fr);
+		release_later(r, &f->p_held, idx);
 		return 0;
 	}
 	if (release_units(r, idx, fr, fr->released, to)) {
@@ -350,7 +319,7 @@ static long release_datagram_step(__u32 step __unused, void *arg)
 	if (f->p_matched_held)
 		f->p_matched_held--;
 	if (f->flags & COLO_F_LATER)
-		release_later(r, &f->p_held, idx, fr);
+		release_later(r, &f->p_held, idx);
 	else
 		release_end(r, &f->p_held, idx);
 	return 0;
@@ -399,7 +368,7 @@ static long release_all_step(__u32 step __unused, void *arg)
 	if (q == &f->p_held && fr->flags & COLO_FR_MATCHED && f->p_matched_held)
 		f->p_matched_held--;
 	if (f->flags & COLO_F_LATER) {
-		release_later(r, q, idx, fr);
+		release_later(r, q, idx);
 		return 0;
 	}
 	if (r->end != END_DISCARDED && release_units(r, idx, fr, fr->released, fr->end))

@@ -17,7 +17,6 @@
 
 #define WAIT_MAX     64   /* segments of a flow and side that wait */
 #define DROP_MAX     1024 /* more than any queue of a flow has */
-#define LOOKUP_TRIES 2
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -44,25 +43,20 @@ static __always_inline struct colo_rewrite *rewrite_get(struct scratch *s, __u64
 {
 	const struct colo_flow_key *key = &s->pkt.key;
 	struct colo_rewrite *f = &s->rewrite, *found;
-	int i;
 
-	/* one that is being reclaimed is not there the next time */
-	for (i = 0; i < LOOKUP_TRIES; i++) {
-		if (!bpf_map_lookup_elem(&flows, key)) {
-			__builtin_memset(f, 0, sizeof(*f));
-			f->key = *key;
-			f->epoch = epoch;
-			queue_init(&f->s_wait);
-			queue_init(&f->c_wait);
-			queue_init(&f->c_sent);
-			if (!bpf_map_update_elem(&flows, key, f, BPF_NOEXIST))
-				COUNT(flows_created);
-		}
-		found = rewrite_find(key);
-		if (found)
-			return found;
-	}
-	return NULL;
+	found = rewrite_find(key);
+	if (found)
+		return found;
+	/* it is new, or was being reclaimed and is not there any more */
+	__builtin_memset(f, 0, sizeof(*f));
+	f->key = *key;
+	f->epoch = epoch;
+	queue_init(&f->s_wait);
+	queue_init(&f->c_wait);
+	queue_init(&f->c_sent);
+	if (!bpf_map_update_elem(&flows, key, f, BPF_NOEXIST))
+		COUNT(flows_created);
+	return rewrite_find(key);
 }
 
 static long drop_step(__u32 step __unused, void *arg)

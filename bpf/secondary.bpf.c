@@ -11,6 +11,7 @@
  * After a failover guest and port are a wire, but for the flows whose numbers
  * differ from what their clients know: those are translated at the port.
  */
+#include "control.h"
 #include "redeliver.h"
 #include "replay.h"
 #include "takeover.h"
@@ -498,20 +499,22 @@ int control(struct __sk_buff *ctx)
 	__u32 ret = 0;
 	int closed;
 
-	if (!c || !ses || !s || ctx_load(ctx, 0, &s->control, sizeof(s->control)))
+	if (!c || !ses || !s)
 		return 0;
-	op = &s->control;
+	op = control_next(ctx, s);
+	if (!op)
+		return 0;
 	if (op->op == COLO_CONTROL_REQUEST)
-		return request(op->reason, &op->key, 0);
+		return control_done(ctx, request(op->reason, &op->key, 0));
 	if (op->op == COLO_CONTROL_REPLAY)
-		return replay(ctx, c->guest_ifindex);
+		return control_done(ctx, replay(ctx, c->guest_ifindex));
 	if (op->op == COLO_CONTROL_TRANSLATE)
-		return takeover_move();
+		return control_done(ctx, takeover_move());
 	if (op->op == COLO_CONTROL_EXPIRE)
-		return translation_expire(s);
+		return control_done(ctx, translation_expire(s));
 	f = rewrite_find(&op->key);
 	if (!f)
-		return 0;
+		return control_done(ctx, 0);
 	switch (op->op) {
 	case COLO_CONTROL_COMMIT:
 		rewrite_reset(f, op->epoch);
@@ -540,10 +543,10 @@ int control(struct __sk_buff *ctx)
 		word_unlock_stale(&f->lock);
 		if (closed && ses->mode == COLO_MODE_SECONDARY && ses->translations)
 			translation_forget(&op->key);
-		return 1;
+		return control_done(ctx, 1);
 	default:
 		break;
 	}
 	word_unlock(&f->lock);
-	return ret;
+	return control_done(ctx, ret);
 }

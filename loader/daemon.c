@@ -595,6 +595,9 @@ int daemon_adopt(struct daemon *d)
 	/* Epoch 0: no COLO since it was attached. */
 	if (!d->dp.session->epoch && mode == datapath_idle_mode(d->dp.abi.role))
 		d->session.state = SESSION_IDLE;
+	/* The one before may have renewed it, and no more. */
+	if (mode == COLO_MODE_PRIMARY && release_lease(&d->dp))
+		log_warning("release: some of what has waited for the lease waits on");
 	/* The primary has not told the session yet, or its COLO did not begin. */
 	if (d->session.state == SESSION_COLO && !takeover_has_session(d))
 		d->session.state = SESSION_STARTING;

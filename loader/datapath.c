@@ -19,7 +19,7 @@
 #include "pool.h"
 #include "translations.h"
 
-#define CLEAR_BATCH 4096 /* more than any bucket of a hash map is long */
+#define FLOW_BATCH 4096 /* more than any bucket of a hash map is long */
 
 const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_ABI] = "abi",
@@ -28,6 +28,7 @@ const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_COUNTERS] = "counters",
 	[MAP_FLOWS] = "flows",
 	[MAP_FRAMES] = "frames",
+	[MAP_FRAME_MARKS] = "frame_marks",
 	[MAP_POOL] = "pool",
 	[MAP_FREE_FRAMES] = "free_frames",
 	[MAP_FREE_SMALL] = "free_small",
@@ -41,6 +42,7 @@ const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_LINK_SENT] = "link_sent",
 	[MAP_LINK_RECEIVED] = "link_received",
 	[MAP_LINK_PEER] = "link_peer",
+	[MAP_CONTROL_WORK] = "control_work",
 	[MAP_EVENTS] = "events",
 };
 
@@ -80,6 +82,12 @@ bool datapath_map_is_shared(enum datapath_map map)
 	       datapath_has_map(COLO_ROLE_SECONDARY, map);
 }
 
+size_t datapath_flow_size(enum colo_role role)
+{
+	return role == COLO_ROLE_SECONDARY ? sizeof(struct colo_rewrite) :
+					     sizeof(struct colo_flow);
+}
+
 static size_t page_round(size_t bytes)
 {
 	size_t page = sysconf(_SC_PAGESIZE);
@@ -92,19 +100,25 @@ static size_t frames_bytes(const struct datapath *dp)
 	return page_round((size_t)dp->max_frames * sizeof(struct colo_frame));
 }
 
+static size_t marks_bytes(const struct datapath *dp)
+{
+	return page_round((size_t)dp->max_frames * sizeof(struct colo_frame_mark));
+}
+
+#define WORK_BYTES (COLO_WORK_MAX * sizeof(struct colo_control))
+
 /* Not ours: other key or value size. Counts are checked where they matter. */
 static int check_map(const char *name, enum datapath_map map, int fd, enum colo_role role,
 		     struct bpf_map_info *info)
 {
-	size_t flow = role == COLO_ROLE_SECONDARY ? sizeof(struct colo_rewrite) :
-						    sizeof(struct colo_flow);
 	const size_t value_size[MAP_COUNT] = {
 		[MAP_ABI] = sizeof(struct colo_abi),
 		[MAP_CONFIG] = sizeof(struct colo_config),
 		[MAP_SESSION] = sizeof(struct colo_session),
 		[MAP_COUNTERS] = sizeof(struct colo_counters),
-		[MAP_FLOWS] = flow,
+		[MAP_FLOWS] = datapath_flow_size(role),
 		[MAP_FRAMES] = sizeof(struct colo_frame),
+		[MAP_FRAME_MARKS] = sizeof(struct colo_frame_mark),
 		[MAP_FREE_FRAMES] = sizeof(__u32),
 		[MAP_FREE_SMALL] = sizeof(__u32),
 		[MAP_FREE_BIG] = sizeof(__u32),
@@ -117,6 +131,7 @@ static int check_map(const char *name, enum datapath_map map, int fd, enum colo_
 		[MAP_LINK_SENT] = sizeof(struct colo_link_count),
 		[MAP_LINK_RECEIVED] = sizeof(struct colo_link_count),
 		[MAP_LINK_PEER] = sizeof(struct colo_link_peer),
+		[MAP_CONTROL_WORK] = sizeof(struct colo_control),
 	};
 	__u32 length = sizeof(*info);
 	int err;
@@ -253,8 +268,11 @@ int datapath_open(const char *name, struct datapath *dp)
 	dp->config = map_memory(dp->map_fd[MAP_CONFIG], sizeof(*dp->config));
 	dp->session = map_memory(dp->map_fd[MAP_SESSION], sizeof(*dp->session));
 	dp->frames = map_memory(dp->map_fd[MAP_FRAMES], frames_bytes(dp));
+	dp->marks = map_memory(dp->map_fd[MAP_FRAME_MARKS], marks_bytes(dp));
+	dp->work = map_memory(dp->map_fd[MAP_CONTROL_WORK], WORK_BYTES);
 	dp->link_peer = map_memory(dp->map_fd[MAP_LINK_PEER], sizeof(*dp->link_peer));
-	if (!dp->config || !dp->session || !dp->frames || !dp->link_peer) {
+	if (!dp->config || !dp->session || !dp->frames || !dp->marks || !dp->work ||
+	    !dp->link_peer) {
 		err = -errno;
 		log_error("%s/%s: the maps cannot be mapped into memory: %s", COLO_PIN_ROOT,
 			  name, strerror(-err));
@@ -274,6 +292,10 @@ void datapath_close(struct datapath *dp)
 		munmap((void *)dp->session, page_round(sizeof(*dp->session)));
 	if (dp->frames)
 		munmap((void *)dp->frames, frames_bytes(dp));
+	if (dp->marks)
+		munmap((void *)dp->marks, marks_bytes(dp));
+	if (dp->work)
+		munmap(dp->work, page_round(WORK_BYTES));
 	if (dp->link_peer)
 		munmap((void *)dp->link_peer, page_round(sizeof(*dp->link_peer)));
 	if (dp->link.fd >= 0)
@@ -352,19 +374,41 @@ static int reset_events(struct datapath *dp)
 	return 0;
 }
 
+/* In batches: a walk by keys is a system call or two for each. */
+int datapath_each_flow(const struct datapath *dp,
+		       void (*each)(const struct colo_flow_key *key,
+				    const union datapath_flow *value, void *context),
+		       void *context)
+{
+	const size_t size = datapath_flow_size(dp->abi.role);
+	struct colo_flow_key *keys = calloc(FLOW_BATCH, sizeof(*keys));
+	char *values = calloc(FLOW_BATCH, size);
+	int err = keys && values ? 0 : -ENOMEM;
+	__u32 cursor = 0, count;
+
+	for (bool first = true; !err; first = false) {
+		count = FLOW_BATCH;
+		err = bpf_map_lookup_batch(dp->map_fd[MAP_FLOWS], first ? NULL : &cursor,
+					   &cursor, keys, values, &count, NULL);
+		for (__u32 i = 0; i < count && (!err || err == -ENOENT); i++)
+			each(&keys[i], (const union datapath_flow *)(values + i * size),
+			     context);
+	}
+	free(keys);
+	free(values);
+	return err == -ENOENT ? 0 : err;
+}
+
 /* In batches: a walk by keys begins at the first bucket each time. */
 int datapath_clear_flows(struct datapath *dp)
 {
-	union flow_value {
-		struct colo_flow flow;
-		struct colo_rewrite rewrite;
-	} *values = calloc(CLEAR_BATCH, sizeof(*values));
-	struct colo_flow_key *keys = calloc(CLEAR_BATCH, sizeof(*keys));
+	union datapath_flow *values = calloc(FLOW_BATCH, sizeof(*values));
+	struct colo_flow_key *keys = calloc(FLOW_BATCH, sizeof(*keys));
 	__u32 cursor = 0, count;
 	int err = keys && values ? 0 : -ENOMEM;
 
 	for (bool first = true; !err; first = false) {
-		count = CLEAR_BATCH;
+		count = FLOW_BATCH;
 		err = bpf_map_lookup_and_delete_batch(dp->map_fd[MAP_FLOWS],
 						      first ? NULL : &cursor, &cursor, keys,
 						      values, &count, NULL);
@@ -381,6 +425,7 @@ static void reset_frames(struct datapath *dp)
 	for (__u32 i = 0; i < dp->max_frames; i++)
 		if (frames[i].state != COLO_FRAME_FREE || frames[i].held_ns)
 			memset(&frames[i], 0, sizeof(frames[i]));
+	memset((void *)dp->marks, 0, marks_bytes(dp));
 }
 
 static int reset_inputs(struct datapath *dp)

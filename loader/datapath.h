@@ -29,6 +29,7 @@ enum datapath_map {
 	MAP_COUNTERS,
 	MAP_FLOWS,
 	MAP_FRAMES,
+	MAP_FRAME_MARKS,
 	MAP_POOL,
 	MAP_FREE_FRAMES,
 	MAP_FREE_SMALL,
@@ -42,6 +43,7 @@ enum datapath_map {
 	MAP_LINK_SENT,
 	MAP_LINK_RECEIVED,
 	MAP_LINK_PEER,
+	MAP_CONTROL_WORK,
 	MAP_EVENTS,
 	MAP_COUNT,
 };
@@ -64,6 +66,8 @@ enum datapath_prog {
 struct datapath_cursor { /* how far a sweep through a table has come */
 	__u32 at;
 	bool valid;
+	__u32 found; /* idle elements, in this pass */
+	__u64 next_ns;
 };
 
 struct datapath_watch {
@@ -73,7 +77,6 @@ struct datapath_watch {
 	} flow[DATAPATH_WATCH_MAX];
 	__u32 count;
 	__u64 scan_ns;  /* when the frames are to be looked at */
-	__u64 sweep_ns; /* when the flows are */
 	struct datapath_cursor flows, translations;
 };
 
@@ -95,6 +98,8 @@ struct datapath {
 	struct colo_config *config;
 	volatile struct colo_session *session;
 	volatile struct colo_frame *frames;
+	volatile struct colo_frame_mark *marks; /* of the frames */
+	struct colo_control *work;              /* of work.c */
 	volatile struct colo_link_peer *link_peer;
 	__u32 max_frames;
 	struct datapath_watch watch;
@@ -151,6 +156,23 @@ int datapath_repair(struct datapath *dp);
 
 /* Delete every flow; whoever calls it has seen to their frames. */
 int datapath_clear_flows(struct datapath *dp);
+
+/* A colo_flow or a colo_rewrite, by the role. */
+union datapath_flow {
+	struct colo_flow flow;
+	struct colo_rewrite rewrite;
+};
+
+size_t datapath_flow_size(enum colo_role role);
+
+/*
+ * `each` for every flow of a table that may change meanwhile: one that is there
+ * all the time is seen once.
+ */
+int datapath_each_flow(const struct datapath *dp,
+		       void (*each)(const struct colo_flow_key *key,
+				    const union datapath_flow *value, void *context),
+		       void *context);
 
 /* Outside COLO: WIRE for a primary, SHUT for a secondary. */
 enum colo_mode datapath_idle_mode(enum colo_role role);

@@ -3,14 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <bpf/bpf.h>
-
 #include "commands.h"
 #include "datapath.h"
 #include "log.h"
 #include "names.h"
 #include "options.h"
 #include "output.h"
+#include "translations.h"
 
 struct flag_name {
 	unsigned int flag;
@@ -96,36 +95,45 @@ static void add_secondary(json_t *row, const struct colo_rewrite *rewrite)
 	add_flags(row, rewrite->flags, secondary_flags);
 }
 
-static json_t *describe(const struct datapath *dp)
-{
-	union {
-		struct colo_flow flow;
-		struct colo_rewrite rewrite;
-	} value;
-	struct colo_flow_key key, *last = NULL;
-	json_t *list = json_array(), *row;
-	/* A map that changes can turn a walk in circles. */
-	__u32 limit = 2 * dp->config->max_flows;
+struct description {
+	const struct datapath *dp;
+	json_t *list;
+};
 
-	while (limit-- && !bpf_map_get_next_key(dp->map_fd[MAP_FLOWS], last, &key)) {
-		last = &key;
-		if (bpf_map_lookup_elem(dp->map_fd[MAP_FLOWS], &key, &value))
-			continue;
-		row = name_flow(&key);
-		if (dp->abi.role == COLO_ROLE_PRIMARY)
-			add_primary(row, &value.flow, dp);
-		else
-			add_secondary(row, &value.rewrite);
-		json_array_append_new(list, row);
-	}
-	return list;
+static void describe(const struct colo_flow_key *key, const union datapath_flow *value,
+		     void *context)
+{
+	const struct description *d = context;
+	json_t *row = name_flow(key);
+
+	if (d->dp->abi.role == COLO_ROLE_PRIMARY)
+		add_primary(row, &value->flow, d->dp);
+	else
+		add_secondary(row, &value->rewrite);
+	json_array_append_new(d->list, row);
+}
+
+/* NULL after a message. */
+static json_t *describe_all(const struct datapath *dp)
+{
+	struct description d = {.dp = dp, .list = json_array()};
+	int err = datapath_each_flow(dp, describe, &d);
+
+	if (!err)
+		return d.list;
+	log_error("%s: the flows cannot be read: %s", dp->abi.name, strerror(-err));
+	json_decref(d.list);
+	return NULL;
 }
 
 int cmd_flows(int argc, char **argv)
 {
 	const char *name = NULL;
+	bool translated = false;
 	const struct option_row rows[] = {
 		{OPTION_NAME, .argument = "NAME", .required = true, .value = &name},
+		{OPTION_FLAG, .name = "translated", .value = &translated,
+		 .help = "those whose clients know other numbers, since a take-over"},
 		{OPTION_END},
 	};
 	int status = options_parse("flows", command_summary("flows"), rows, argc, argv);
@@ -136,7 +144,7 @@ int cmd_flows(int argc, char **argv)
 		return status;
 	if (datapath_open(name, &dp))
 		return EXIT_FAILED;
-	list = describe(&dp);
+	list = translated ? translations_export(&dp) : describe_all(&dp);
 	datapath_close(&dp);
-	return output(list) ? EXIT_FAILED : EXIT_OK;
+	return !list || output(list) ? EXIT_FAILED : EXIT_OK;
 }

@@ -11,65 +11,14 @@
 #include "link.h"
 #include "log.h"
 #include "release.h"
-#include "translations.h"
+#include "sweep.h"
+#include "work.h"
 
-#define MS            1000000ULL
-#define SCAN_MAX_NS   (1000 * MS) /* lost events are found by then */
-#define OVERDUE_NS    (100 * MS)  /* how often what is overdue is looked at */
-#define SWEEP_NS      (1000 * MS) /* how often idle flows are looked for */
-#define SWEEP_BATCH   512
-#define SWEEP_BATCHES 64 /* at most, a sweep */
-#define ALL_EPOCHS    (~0ULL)
-#define ROUNDS_MAX    20     /* through all flows, for those whose lock was taken */
-#define AGAIN_MAX     100000 /* runs on one flow, for the loop's sake */
-
-/* ------------------------------------------------------------- control --- */
-
-/* Frames ended, COLO_CONTROL_AGAIN added if more are left, or -errno. */
-static int control_once(struct datapath *dp, const struct colo_control *control)
-{
-	unsigned char packet[COLO_CONTROL_LEN] = {};
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = sizeof(packet),
-		    .repeat = 1);
-	int err;
-
-	memcpy(packet, control, sizeof(*control));
-	err = bpf_prog_test_run_opts(dp->prog_fd[PROG_CONTROL], &opts);
-	return err ? err : (int)opts.retval;
-}
-
-/* Until nothing is left to do on this flow. Frames ended, or -errno. */
-static int control_until(struct datapath *dp, enum colo_control_op op,
-			 const struct colo_flow_key *key, __u64 until_ns)
-{
-	struct colo_control control = {
-		.op = op,
-		.epoch = dp->session->epoch,
-		.key = *key,
-		.until_ns = until_ns,
-	};
-	int ended = 0, idle = 0, result;
-
-	for (int i = 0; i < AGAIN_MAX; i++) {
-		result = control_once(dp, &control);
-		if (result < 0)
-			return result;
-		ended += result & ~COLO_CONTROL_AGAIN;
-		if (!(result & COLO_CONTROL_AGAIN))
-			return ended;
-		/* Its lock may be taken; not for that long. */
-		idle = result == COLO_CONTROL_AGAIN ? idle + 1 : 0;
-		if (idle > 1000)
-			break;
-	}
-	return -EBUSY;
-}
-
-static int control_flow(struct datapath *dp, enum colo_control_op op,
-			const struct colo_flow_key *key)
-{
-	return control_until(dp, op, key, 0);
-}
+#define MS          1000000ULL
+#define SCAN_MAX_NS (1000 * MS) /* lost events are found by then */
+#define OVERDUE_NS  (100 * MS)  /* how often what is overdue is looked at */
+#define ALL_EPOCHS  (~0ULL)
+#define ROUNDS_MAX  20 /* through all flows, for those whose lock was taken */
 
 /* --------------------------------------------------------------- flows --- */
 
@@ -93,14 +42,16 @@ enum which {
 };
 
 /* Input that is kept waits for nothing. */
-static bool is_waiting(const volatile struct colo_frame *frame, enum which which)
+static bool is_waiting(const struct datapath *dp, __u32 i, enum which which)
 {
-	enum colo_frame_state state = frame->state;
-	bool ready = state == COLO_FRAME_P && frame->flags & COLO_FR_READY;
+	enum colo_frame_state state = dp->marks[i].state;
 
 	if (state == COLO_FRAME_FREE || state == COLO_FRAME_I)
 		return false;
-	return which == WHICH_ALL || ready == (which == WHICH_READY);
+	if (which == WHICH_ALL)
+		return true;
+	return (state == COLO_FRAME_P && dp->frames[i].flags & COLO_FR_READY) ==
+	       (which == WHICH_READY);
 }
 
 static int by_key(const void *a, const void *b)
@@ -154,7 +105,7 @@ static int find_flows(struct datapath *dp, enum which which, __u64 below,
 	list->count = 0;
 	list->flow = NULL;
 	for (__u32 i = 0; i < dp->max_frames; i++)
-		count += is_waiting(&dp->frames[i], which);
+		count += is_waiting(dp, i, which);
 	if (!count)
 		return 0;
 	/* Some more may have come since. */
@@ -165,9 +116,9 @@ static int find_flows(struct datapath *dp, enum which which, __u64 below,
 	for (__u32 i = 0; i < dp->max_frames && list->count < count; i++) {
 		const volatile struct colo_frame *frame = &dp->frames[i];
 		struct waiting *flow = &list->flow[list->count];
-		enum colo_frame_state state = frame->state;
+		enum colo_frame_state state = dp->marks[i].state;
 
-		if (!is_waiting(frame, which) || frame->epoch >= below)
+		if (!is_waiting(dp, i, which) || frame->epoch >= below)
 			continue;
 		/* A client's frame is of no epoch (rule 16). */
 		if (below != ALL_EPOCHS && state == COLO_FRAME_C)
@@ -182,6 +133,20 @@ static int find_flows(struct datapath *dp, enum which which, __u64 below,
 	return 0;
 }
 
+/* One step of several that are all done, whatever becomes of one: the first error counts. */
+static int first_error(int before, int result)
+{
+	return before ? before : result;
+}
+
+static int work_on(struct work *work, struct waiting_list *list)
+{
+	for (__u32 i = 0; i < list->count; i++)
+		work_add(work, &list->flow[i].key, 0);
+	free(list->flow);
+	return work_finish(work);
+}
+
 /*
  * `op` on every flow that has frames. A program that did not get a flow's lock
  * in time leaves the flow as it was: all with frames of epochs before `below`
@@ -190,21 +155,17 @@ static int find_flows(struct datapath *dp, enum which which, __u64 below,
 static int control_all(struct datapath *dp, enum colo_control_op op, __u64 below)
 {
 	struct waiting_list list;
-	int err = 0;
 
 	for (int round = 0; round < ROUNDS_MAX; round++) {
+		struct work work = {.dp = dp, .op = op};
+		int err;
+
 		if (!round)
 			err = find_flows(dp, WHICH_ALL, ALL_EPOCHS, &list);
 		else
 			err = find_flows(dp, below == ALL_EPOCHS ? WHICH_ALL : WHICH_UNREADY,
 					 below, &list);
-		for (__u32 i = 0; i < list.count; i++) {
-			int result = control_flow(dp, op, &list.flow[i].key);
-
-			if (result < 0 && !err)
-				err = result;
-		}
-		free(list.flow);
+		err = first_error(err, work_on(&work, &list));
 		if (!list.count || err)
 			return err;
 	}
@@ -242,7 +203,7 @@ static long find_held(struct datapath *dp, struct held **list)
 
 	*list = NULL;
 	for (__u32 i = 0; i < dp->max_frames; i++)
-		count += dp->frames[i].state == COLO_FRAME_P;
+		count += dp->marks[i].state == COLO_FRAME_P;
 	if (!count)
 		return 0;
 	*list = calloc(count, sizeof(**list));
@@ -251,7 +212,7 @@ static long find_held(struct datapath *dp, struct held **list)
 	for (__u32 i = 0; i < dp->max_frames && found < count; i++) {
 		const volatile struct colo_frame *frame = &dp->frames[i];
 
-		if (frame->state != COLO_FRAME_P)
+		if (dp->marks[i].state != COLO_FRAME_P)
 			continue;
 		memcpy(&(*list)[found].key, (const void *)&frame->key, sizeof(frame->key));
 		(*list)[found++].ns = frame->held_ns;
@@ -270,23 +231,19 @@ static long find_held(struct datapath *dp, struct held **list)
  */
 static int control_in_order(struct datapath *dp, enum colo_control_op op)
 {
+	struct work work = {.dp = dp, .op = op, .in_order = true};
 	struct held *list;
 	long count = find_held(dp, &list);
-	int err = 0;
 
 	for (long i = 0; i < count; i++) {
 		const struct held *next = i + 1 < count ? &list[i + 1] : NULL;
-		int result;
 
 		if (next && !memcmp(&list[i].key, &next->key, sizeof(next->key)))
 			continue;
-		result = control_until(dp, op, &list[i].key,
-				       !next || list[i].last ? 0 : next->ns);
-		if (result < 0 && !err)
-			err = result;
+		work_add(&work, &list[i].key, !next || list[i].last ? 0 : next->ns);
 	}
 	free(list);
-	return count < 0 ? -ENOMEM : err;
+	return count < 0 ? -ENOMEM : work_finish(&work);
 }
 
 /* ------------------------------------------------------------ the ends --- */
@@ -305,7 +262,7 @@ int release_request(struct datapath *dp, enum colo_reason reason)
 		.reason = reason,
 	};
 
-	return control_once(dp, &control);
+	return work_once(dp, &control);
 }
 
 /* Nobody outside can make frames of one digest. */
@@ -379,7 +336,7 @@ static int replay(struct datapath *dp, const struct colo_link_count *read)
 	if (read)
 		control.read = *read;
 	for (int i = 0; i < ROUNDS_MAX && result == COLO_CONTROL_AGAIN; i++)
-		result = control_once(dp, &control);
+		result = work_once(dp, &control);
 	return result == COLO_CONTROL_AGAIN ? -EBUSY : result < 0 ? result : 0;
 }
 
@@ -401,17 +358,12 @@ static bool lease_is_out(const struct datapath *dp)
 int release_lease(struct datapath *dp)
 {
 	struct waiting_list list;
-	int err = 0;
 
 	for (int round = 0; round < ROUNDS_MAX && !lease_is_out(dp); round++) {
-		err = find_flows(dp, WHICH_READY, ALL_EPOCHS, &list);
-		for (__u32 i = 0; i < list.count; i++) {
-			int result = control_flow(dp, COLO_CONTROL_RELEASE, &list.flow[i].key);
+		struct work work = {.dp = dp, .op = COLO_CONTROL_RELEASE};
+		int err = find_flows(dp, WHICH_READY, ALL_EPOCHS, &list);
 
-			if (result < 0 && !err)
-				err = result;
-		}
-		free(list.flow);
+		err = first_error(err, work_on(&work, &list));
 		if (!list.count || err)
 			return err;
 	}
@@ -429,14 +381,8 @@ static int translate(struct datapath *dp)
 	if (dp->abi.role != COLO_ROLE_SECONDARY)
 		return 0;
 	for (int i = 0; i < ROUNDS_MAX && result == COLO_CONTROL_AGAIN; i++)
-		result = control_once(dp, &control);
+		result = work_once(dp, &control);
 	return result == COLO_CONTROL_AGAIN ? -EBUSY : result < 0 ? result : 0;
-}
-
-/* One step of several that are all done, whatever becomes of one: the first error counts. */
-static int first_error(int before, int result)
-{
-	return before ? before : result;
 }
 
 int release_failover(struct datapath *dp)
@@ -478,198 +424,59 @@ static __u64 earlier(__u64 a, __u64 b)
 	return a < b ? a : b;
 }
 
-static int flow_flags(struct datapath *dp, const struct colo_flow_key *key, __u32 *flags)
-{
-	union {
-		struct colo_flow flow;
-		struct colo_rewrite rewrite;
-	} value;
-	int err = bpf_map_lookup_elem(dp->map_fd[MAP_FLOWS], key, &value);
-
-	if (!err)
-		*flags = value.flow.flags;
-	return err;
-}
-
-/* One flow that has frames: is it overdue, or was an event for it lost? */
-static int scan_flow(struct datapath *dp, const struct waiting *flow, __u64 now, __u64 *next_ns)
-{
-	__u64 due = flow->oldest_ns + timeout_ns(dp);
-	__u64 reorder = dp->config->reorder_ms * MS;
-	int err = 0;
-	__u32 flags;
-
-	if (now >= due) {
-		*next_ns = earlier(*next_ns, now + OVERDUE_NS);
-		return control_flow(dp, COLO_CONTROL_TIMEOUT, &flow->key);
-	}
-	*next_ns = earlier(*next_ns, due);
-	if (dp->abi.role != COLO_ROLE_PRIMARY || flow_flags(dp, &flow->key, &flags))
-		return 0;
-	if (flags & COLO_F_PENDING)
-		err = control_flow(dp, COLO_CONTROL_RELEASE, &flow->key);
-	if (err >= 0 && (flags & COLO_F_WATCH) && now >= flow->oldest_ns + reorder)
-		err = control_flow(dp, COLO_CONTROL_TIMEOUT, &flow->key);
-	return err;
-}
-
+/*
+ * Flows whose frames wait: is one overdue, or was an event for it lost? The
+ * program decides, and releases what is pending.
+ */
 static int scan_frames(struct datapath *dp, __u64 now)
 {
+	struct work work = {.dp = dp, .op = COLO_CONTROL_TIMEOUT};
 	__u64 next = now + earlier(timeout_ns(dp), SCAN_MAX_NS);
 	struct waiting_list list;
 	int err = find_flows(dp, WHICH_UNREADY, ALL_EPOCHS, &list);
 
 	for (__u32 i = 0; i < list.count; i++) {
-		int result = scan_flow(dp, &list.flow[i], now, &next);
+		__u64 due = list.flow[i].oldest_ns + timeout_ns(dp);
 
-		if (result < 0 && !err)
-			err = result;
+		next = earlier(next, now >= due ? now + OVERDUE_NS : due);
+		if (now >= list.flow[i].oldest_ns + dp->config->reorder_ms * MS)
+			work_add(&work, &list.flow[i].key, 0);
 	}
 	free(list.flow);
 	dp->watch.scan_ns = next > now + MS ? next : now + MS;
-	return err;
+	return first_error(err, work_finish(&work));
 }
 
 /* Flows that the ring buffer asked to look at after reorder_ms. */
 static int check_watched(struct datapath *dp, __u64 now)
 {
+	struct work work = {.dp = dp, .op = COLO_CONTROL_TIMEOUT};
 	struct datapath_watch *watch = &dp->watch;
-	int err = 0;
 
 	for (__u32 i = 0; i < watch->count;) {
-		int result;
-
 		if (watch->flow[i].due_ns > now) {
 			i++;
 			continue;
 		}
-		result = control_flow(dp, COLO_CONTROL_TIMEOUT, &watch->flow[i].key);
-		if (result < 0 && !err)
-			err = result;
+		work_add(&work, &watch->flow[i].key, 0);
 		watch->flow[i] = watch->flow[--watch->count];
 	}
-	return err;
-}
-
-/* Does a flow look as if it could go? The program decides. */
-static bool looks_idle(const struct datapath *dp, bool closed, __u64 seen_ns, __u64 now)
-{
-	return now >
-	       seen_ns + MS * (closed ? dp->config->flow_grace_ms : dp->config->flow_idle_ms);
-}
-
-static bool flow_looks_idle(const struct datapath *dp, const void *value, __u64 now)
-{
-	const struct colo_flow *flow = value;
-
-	return looks_idle(dp, flow->flags & (COLO_F_RST | COLO_F_P_FIN), flow->seen_ns, now);
-}
-
-static bool rewrite_looks_idle(const struct datapath *dp, const void *value, __u64 now)
-{
-	const __u32 fins = COLO_RW_G_FIN | COLO_RW_C_FIN;
-	const struct colo_rewrite *rewrite = value;
-	bool closed = rewrite->flags & COLO_RW_RST || (rewrite->flags & fins) == fins;
-
-	return looks_idle(dp, closed, rewrite->seen_ns, now);
-}
-
-static bool translation_looks_idle(const struct datapath *dp, const void *value, __u64 now)
-{
-	const struct colo_translation *t = value;
-
-	return looks_idle(dp, translation_ended(t), t->seen_ns, now);
-}
-
-/* A table whose elements end some time after they were last used. */
-struct sweep {
-	int fd;
-	size_t size; /* of a value */
-	enum colo_control_op op;
-	bool (*looks_idle)(const struct datapath *dp, const void *value, __u64 now);
-};
-
-/*
- * Look through a table for idle elements, some thousands at a time; the next
- * sweep goes on where this one ended.
- */
-static int sweep_table(struct datapath *dp, const struct sweep *sweep,
-		       struct datapath_cursor *cursor, __u64 now)
-{
-	struct colo_flow_key *keys = calloc(SWEEP_BATCH, sizeof(*keys));
-	char *values = calloc(SWEEP_BATCH, sweep->size);
-	int err = keys && values ? 0 : -ENOMEM;
-
-	for (int batch = 0; !err && batch < SWEEP_BATCHES; batch++) {
-		__u32 count = SWEEP_BATCH, next = 0;
-		int result;
-
-		result = bpf_map_lookup_batch(sweep->fd, cursor->valid ? &cursor->at : NULL,
-					      &next, keys, values, &count, NULL);
-		if (result && result != -ENOENT) {
-			/* A bucket longer than the batch: begin anew. */
-			cursor->valid = false;
-			err = result == -ENOSPC || result == -EINVAL ? 0 : result;
-			break;
-		}
-		for (__u32 i = 0; i < count; i++)
-			if (sweep->looks_idle(dp, values + i * sweep->size, now))
-				control_flow(dp, sweep->op, &keys[i]);
-		cursor->at = next;
-		cursor->valid = !result;
-		if (result)
-			break;
-	}
-	free(values);
-	free(keys);
-	return err;
-}
-
-static int sweep_flows(struct datapath *dp, __u64 now)
-{
-	const bool primary = dp->abi.role == COLO_ROLE_PRIMARY;
-	const struct sweep flows = {
-		.fd = dp->map_fd[MAP_FLOWS],
-		.size = primary ? sizeof(struct colo_flow) : sizeof(struct colo_rewrite),
-		.op = COLO_CONTROL_RECLAIM,
-		.looks_idle = primary ? flow_looks_idle : rewrite_looks_idle,
-	};
-	const struct sweep translations = {
-		.fd = dp->map_fd[MAP_TRANSLATIONS],
-		.size = sizeof(struct colo_translation),
-		.op = COLO_CONTROL_EXPIRE,
-		.looks_idle = translation_looks_idle,
-	};
-	struct datapath_watch *watch = &dp->watch;
-	int err, late = 0;
-
-	err = sweep_table(dp, &flows, &watch->flows, now);
-	if (dp->session->translations)
-		late = sweep_table(dp, &translations, &watch->translations, now);
-	watch->sweep_ns = now + SWEEP_NS;
-	return err ? err : late;
+	return work_finish(&work);
 }
 
 int release_tick(struct datapath *dp, __u64 now, __u64 *next_ns)
 {
 	struct datapath_watch *watch = &dp->watch;
-	int err = 0, result;
+	int err = 0;
 
 	if (watch->count)
 		err = check_watched(dp, now);
-	if (now >= watch->scan_ns) {
-		result = scan_frames(dp, now);
-		err = err ? err : result;
-	}
-	if (now >= watch->sweep_ns) {
-		result = sweep_flows(dp, now);
-		err = err ? err : result;
-	}
-	if (now >= dp->link.next_ns) {
-		result = link_tick(dp, now);
-		err = err ? err : result;
-	}
-	*next_ns = earlier(earlier(watch->scan_ns, watch->sweep_ns), dp->link.next_ns);
+	if (now >= watch->scan_ns)
+		err = first_error(err, scan_frames(dp, now));
+	err = first_error(err, sweep(dp, now));
+	if (now >= dp->link.next_ns)
+		err = first_error(err, link_tick(dp, now));
+	*next_ns = earlier(earlier(watch->scan_ns, sweep_next(dp)), dp->link.next_ns);
 	for (__u32 i = 0; i < watch->count; i++)
 		*next_ns = earlier(*next_ns, watch->flow[i].due_ns);
 	return err;
@@ -680,11 +487,12 @@ __u64 release_oldest(const struct datapath *dp)
 	__u64 oldest = 0;
 
 	for (__u32 i = 0; i < dp->max_frames; i++) {
-		const volatile struct colo_frame *frame = &dp->frames[i];
-		__u64 held = frame->held_ns;
+		__u64 held;
 
-		if (frame->state == COLO_FRAME_P && is_waiting(frame, WHICH_UNREADY) &&
-		    (!oldest || held < oldest))
+		if (dp->marks[i].state != COLO_FRAME_P || !is_waiting(dp, i, WHICH_UNREADY))
+			continue;
+		held = dp->frames[i].held_ns;
+		if (!oldest || held < oldest)
 			oldest = held;
 	}
 	return oldest;
@@ -693,13 +501,13 @@ __u64 release_oldest(const struct datapath *dp)
 int release_event(struct datapath *dp, const struct colo_event *event, __u64 *next_ns)
 {
 	struct datapath_watch *watch = &dp->watch;
+	struct work work = {.dp = dp, .op = COLO_CONTROL_RELEASE};
 	__u64 due = event->ns + dp->config->reorder_ms * MS;
-	int result;
 
 	switch (event->type) {
 	case COLO_EVENT_RELEASE:
-		result = control_flow(dp, COLO_CONTROL_RELEASE, &event->key);
-		return result < 0 ? result : 0;
+		work_add(&work, &event->key, 0);
+		return work_finish(&work);
 	case COLO_EVENT_WATCH:
 		if (watch->count == DATAPATH_WATCH_MAX) {
 			/* Found by its flag. */

@@ -13,9 +13,9 @@
 int release_commit(struct datapath *dp, __u64 epoch);
 
 /*
- * session.lease_ns was renewed after it had run out: what could have left
- * meanwhile leaves. Should it run out again, the rest goes on waiting. Nothing
- * is lost if it is not called: each flow's next packet does the same for it.
+ * session.lease_ns was renewed after it had run out, or is no more: what could
+ * have left meanwhile leaves, and only then what comes after it. Should it run
+ * out again, the rest goes on waiting for the next call.
  */
 int release_lease(struct datapath *dp);
 

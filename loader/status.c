@@ -31,7 +31,7 @@ static json_t *describe_frames(const struct datapath *dp)
 	json_t *object = json_object();
 
 	for (__u32 i = 0; i < dp->max_frames; i++) {
-		enum colo_frame_state state = dp->frames[i].state;
+		enum colo_frame_state state = dp->marks[i].state;
 
 		if (state <= COLO_FRAME_I)
 			count[state]++;

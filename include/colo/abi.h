@@ -353,6 +353,15 @@ struct colo_frame {
 	__u8 hdr[COLO_HDR_MAX]; /* from the MAC header to the end of L4's (TCP) or L3's */
 };
 
+/*
+ * map `frame_marks`: array[max_frames], mmapable. The state of each record once
+ * more, side by side: who looks for the few that hold something reads these.
+ */
+struct colo_frame_mark {
+	enum colo_frame_state state;
+	__u32 reserved;
+};
+
 /* map `flows` of a secondary: hash, colo_flow_key -> colo_rewrite. */
 enum colo_rewrite_flag {
 	COLO_RW_P_ISN = 1 << 0, /* p_isn is known */
@@ -497,7 +506,7 @@ struct colo_translation {
 	X(rw_in_kept, "... that were kept until the guest acknowledges them")      \
 	X(rw_in_redelivered, "... that the guest had lost and was given again")    \
 	X(rw_in_replayed, "... that the guest was given in its new life")          \
-	X(rw_in_unkept, "... that could not be kept for that")                     \
+	X(rw_in_unkept, "... that could not be kept for one or the other")                     \
 	X(rw_out, "frames of the secondary's guest sent over the link")            \
 	X(rw_out_translated, "... with numbers translated")                        \
 	X(rw_syn_waited, "frames that waited for the primary's ISN, SYNs first")   \
@@ -547,12 +556,15 @@ struct colo_event {
 };
 
 /*
- * Input of the program `control`, run by the daemon through BPF_PROG_RUN: the
- * first bytes of the packet that it is run on. It works on one flow under the
- * flow's lock, sends what may leave on the port, and returns how many frames
- * it has ended, or COLO_CONTROL_AGAIN added if more are left.
+ * The program `control` is run by the daemon through BPF_PROG_RUN, as often as
+ * it has entries in the map `control_work` (array[COLO_WORK_MAX], mmapable): cb[0]
+ * of the packet is the entry of the next run. A run works on one flow under the
+ * flow's lock, sends what may leave on the port, and says in `result`, and
+ * returns, how many frames it has ended, COLO_CONTROL_AGAIN added if more are
+ * left. One process at a time: the daemon, or who detaches when it has ended.
  */
 enum colo_control_op {
+	/* these four on a flow of a primary, first what waits for the lease */
 	COLO_CONTROL_RELEASE,  /* send what is vouched for */
 	COLO_CONTROL_COMMIT,   /* epoch was opened: all held leave, S's are dropped */
 	COLO_CONTROL_FAILOVER, /* all held leave, S's are dropped */
@@ -566,16 +578,19 @@ enum colo_control_op {
 };
 
 #define COLO_CONTROL_AGAIN (1 << 16)
-#define COLO_CONTROL_LEN   1514 /* bytes of input: the packet is also the carrier */
+#define COLO_CONTROL_LEN   1514 /* of the packet, which is the carrier */
+#define COLO_WORK_MAX      256
 
 struct colo_control {
 	enum colo_control_op op;
 	enum colo_reason reason;
 	__u64 epoch;
 	struct colo_flow_key key;
-	__u32 reserved;
+	__u32 result;
 	struct colo_link_count read; /* how far the primary has read its input */
 	__u64 until_ns;              /* COMMIT, FAILOVER: only what was held before, 0: all */
+	__u32 in_order;              /* not before the entry before it is done */
+	__u32 reserved;
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");
@@ -585,8 +600,9 @@ _Static_assert(__builtin_offsetof(struct colo_session, lease_ns) == 48,
 _Static_assert(sizeof(struct colo_translation) == 80, "colo_translation");
 _Static_assert(sizeof(struct colo_config) == 56, "colo_config");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
-_Static_assert(sizeof(struct colo_control) == 96, "colo_control");
+_Static_assert(sizeof(struct colo_control) == 104, "colo_control");
 _Static_assert(sizeof(struct colo_frame) % 8 == 0, "colo_frame");
+_Static_assert(sizeof(struct colo_frame_mark) == 8, "colo_frame_mark");
 _Static_assert(sizeof(struct colo_passthrough) == 88, "colo_passthrough");
 
 #endif

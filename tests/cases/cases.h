@@ -162,7 +162,6 @@ struct statement {
 	char *text;
 	struct spec spec; /* VERB_I: flow, tags, seq = isn, ack = tsval (if set) */
 	struct translation translation; /* of spec's flow and tags */
-	bool alone;                     /* VERB_LEASE: nothing is released with it */
 	enum outlet outlet;
 	enum side side;
 	int epoch_diff;        /* S@ */
@@ -275,7 +274,7 @@ struct proxy {
 	int (*commit)(struct run *run, unsigned int unread);
 	int (*failover)(struct run *run);
 	/* The lease ends in ms; the survivor gets a role; a translation of a resync. */
-	int (*lease)(struct run *run, uint32_t ms, bool alone);
+	int (*lease)(struct run *run, uint32_t ms);
 	int (*switch_role)(struct run *run, enum side side);
 	int (*translation)(struct run *run, const struct statement *st);
 	/* Takes what has left, runs what the daemon runs. Sleeps until then, or less. */

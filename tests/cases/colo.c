@@ -557,11 +557,11 @@ static int colo_failover(struct run *run)
 }
 
 /* What the daemon does when it has heard of the other side again, or has not. */
-static int colo_lease(struct run *run, uint32_t ms, bool alone)
+static int colo_lease(struct run *run, uint32_t ms)
 {
 	colo_poll(run, 0);
 	rig->dp.session->lease_ns = now_ns() + ms * NSEC_PER_MSEC;
-	return ms && !alone ? release_lease(&rig->dp) : 0;
+	return ms ? release_lease(&rig->dp) : 0;
 }
 
 /* A resync gives the survivor its role, and copies the translations. */

@@ -168,11 +168,15 @@ bool model_content_equal(const struct packet *a, const struct packet *b)
 /* Equal as far as the shorter goes, but for the header's length and checksum. */
 static bool starts_equal(const struct packet *a, const struct packet *b)
 {
-	unsigned int size, at = packet_csum(a, &size), len, skip = 0;
+	static const struct {
+		uint8_t proto, header;
+	} skips[] = {
+		{IPPROTO_UDP, 8}, {IPPROTO_ICMP, 4}, {IPPROTO_ICMPV6, 4}, {IPPROTO_SCTP, 12}};
+	unsigned int len, skip = 0;
 
 	len = a->end - a->l4 < b->end - b->l4 ? a->end - a->l4 : b->end - b->l4;
-	if (at && !a->key.fragment)
-		skip = at + size - a->l4;
+	for (unsigned int i = 0; i < 4 && !a->key.fragment; i++)
+		skip = skips[i].proto == a->key.proto ? skips[i].header : skip;
 	return len <= skip ||
 	       !memcmp(a->bytes + a->l4 + skip, b->bytes + b->l4 + skip, len - skip);
 }
@@ -345,6 +349,7 @@ static struct model_flow *take(struct model *model, struct item *item)
 	item->flow = flow;
 	item->matched = item->allowed = item->seen = item->packet->seq;
 	item->came = flow->seen = model->now;
+	item->number = ++model->numbers;
 	if (flow->lost)
 		model_unjudged(model, flow, "its numbers are in no order");
 	if (full && !item->unkept)

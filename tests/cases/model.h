@@ -27,6 +27,7 @@ struct item {
 	uint32_t allowed; /* P: units below may have left */
 	uint32_t seen;    /* P: units below were seen to leave */
 	uint64_t came;    /* by the model's clock */
+	uint64_t number;  /* among all that came */
 	bool partner;     /* an RST or a datagram: the other side has it too */
 	bool unkept;      /* a table was full: the proxy says that it has dropped it */
 	bool left;        /* P: the rules let it go, whole */
@@ -71,6 +72,9 @@ struct model_flow {
 	uint32_t s_next_ack;      /* S's, in the life with s_isn that P is not in */
 	uint32_t left_from, left; /* units in between have left */
 	uint32_t mismatch_at;     /* S's other unit */
+	bool both_rst;            /* the RST with these numbers both have sent */
+	uint32_t rst_seq, rst_ack;
+	unsigned int rst_more;    /* S once more than P */
 	struct model_flow *chain; /* in its bucket */
 	struct model_flow *next_flow;
 };
@@ -82,11 +86,12 @@ struct model {
 	unsigned int window;      /* reorder_window */
 	unsigned int queue_max, flows_max;
 	uint64_t now, reorder, timeout;      /* ms; 0: nothing ends by time */
+	uint64_t numbers;                    /* of items, so far */
 	struct items due;                    /* became free to leave by the last event */
 	int request;                         /* enum colo_reason, the first of the epoch */
 	uint32_t or_request;                 /* bits of other reasons that came with it */
 	bool unjudged;                       /* some flow was, in this epoch */
-	bool passing; /* time is, and no request stands from before */
+	bool passing;                        /* time is, and no request stands from before */
 	bool wire;                           /* after a failover */
 	unsigned int tracked;                /* flows */
 	uint64_t passed, dropped, malformed; /* for the counters */

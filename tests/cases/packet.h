@@ -45,7 +45,7 @@ struct packet {
 	unsigned int cut; /* bytes that the capture has lost of it */
 	uint8_t *bytes;
 	enum packet_class class;
-	char *why;  /* PACKET_MALFORMED, PACKET_UNFIT: the rule and the reason */
+	char *why;    /* PACKET_MALFORMED, PACKET_UNFIT: the rule and the reason */
 	bool alone;   /* S's copy cannot cross the link */
 	bool through; /* PACKET_PASS: by a passthrough rule */
 	struct packet_key key;

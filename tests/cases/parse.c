@@ -113,29 +113,12 @@ static int parse_switch(struct parser *parser)
 	return parse_role(parser, "switch");
 }
 
-/* lease [MS] [alone] */
+/* lease [MS] */
 static int parse_lease(struct parser *parser)
 {
-	struct statement *st = parser->st;
-	struct text *text = &parser->text;
-	int err = 0;
-
-	text->at += strspn(text->at, " \t\r");
-	st->last = !*text->at || *text->at == 'a'; /* as long as the first */
-	if (!st->last)
-		err = parse_number(parser, NULL, &st->number);
-	text->at += strspn(text->at, " \t\r");
-	if (!err && *text->at) {
-		char *word = text_word(text);
-
-		st->alone = word && !strcmp(word, "alone");
-		if (st->alone)
-			element("lease", "alone", "");
-		else
-			err = text_fail(text, "lease [MS] [alone]");
-		free(word);
-	}
-	return err;
+	parser->text.at += strspn(parser->text.at, " \t\r");
+	parser->st->last = !*parser->text.at; /* as long as the first */
+	return parser->st->last ? 0 : parse_number(parser, NULL, &parser->st->number);
 }
 
 static int parse_set(struct parser *parser)
@@ -623,7 +606,6 @@ void parse_list(void)
 	element_of("I", "tsval");
 	element_of("commit", "unread");
 	element_of("set", "offloads");
-	element_of("lease", "alone");
 	element_of("switch", "primary");
 	element_of("switch", "secondary");
 	element_of("translation", "seq=");

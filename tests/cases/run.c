@@ -115,8 +115,7 @@ static void execute(struct run *run, const struct statement *st)
 		run->failed_over = true;
 		break;
 	case VERB_LEASE:
-		act(run, st,
-		    run->proxy->lease(run, st->last ? run->lease_ms : st->number, st->alone));
+		act(run, st, run->proxy->lease(run, st->last ? run->lease_ms : st->number));
 		break;
 	case VERB_SWITCH:
 		act(run, st, run->proxy->switch_role(run, st->side));

@@ -107,14 +107,19 @@ static bool is_fresh(const struct model_flow *flow)
 static void new_life(struct model_flow *flow, uint32_t isn)
 {
 	bool fresh = is_fresh(flow);
-	for (unsigned int i = 0; i < flow->acks.count; i++)
-		items_add(&flow->old, flow->acks.list[i]);
-	for (unsigned int i = 0; i < flow->held.count; i++)
-		items_add(&flow->old, flow->held.list[i]);
+	while (flow->acks.count || flow->held.count) {
+		struct items *from = &flow->acks;
+
+		if (!flow->acks.count ||
+		    (flow->held.count &&
+		     flow->held.list[0]->number < flow->acks.list[0]->number))
+			from = &flow->held;
+		items_add(&flow->old, from->list[0]);
+		items_remove(from, 0);
+	}
 	for (unsigned int i = 0; i < flow->old.count; i++)
 		flow->old.list[i]->held =
 			"rule 5: of a life that a new SYN has ended, held to the commit";
-	flow->acks.count = flow->held.count = 0;
 	if (flow->has_s_isn && flow->s_isn == isn) {
 		flow->s_old = false;
 		flow->s_ack = flow->s_next_ack;
@@ -128,7 +133,7 @@ static void new_life(struct model_flow *flow, uint32_t isn)
 	flow->has_isn = true;
 	flow->isn = isn;
 	flow->has_span = flow->has_sent = flow->has_p_ack = flow->has_left = false;
-	flow->mismatch = flow->closed = false;
+	flow->mismatch = flow->closed = flow->both_rst = false;
 }
 
 /* Serial numbers that far apart are before and behind each other. */
@@ -272,6 +277,12 @@ static bool compare_units(struct model *model, struct model_flow *flow, struct i
 	return at == p->next;
 }
 
+/* This RST of S's is the one that both have sent. */
+static bool rst_known(const struct model_flow *flow, const struct packet *s)
+{
+	return flow->both_rst && s->seq == flow->rst_seq && s->ack == flow->rst_ack;
+}
+
 static bool compare_reset(struct model *model, struct model_flow *flow, struct item *item)
 {
 	const struct packet *p = item->packet;
@@ -292,9 +303,25 @@ static bool compare_reset(struct model *model, struct model_flow *flow, struct i
 			return false;
 		}
 		item->partner = true;
+		if (!p->data_len && !rst_known(flow, s->packet)) {
+			flow->both_rst = true;
+			flow->rst_seq = s->packet->seq;
+			flow->rst_ack = s->packet->ack;
+			flow->rst_more = 0;
+		}
 		items_remove(&flow->waiting, i);
 	}
 	return item->partner;
+}
+
+/* S repeats the RST that both have sent; P is about to show another, or none. */
+static bool repeats_rst(const struct model_flow *flow, const struct packet *s)
+{
+	const struct item *last = flow->held.count ? flow->held.list[flow->held.count - 1] :
+						     NULL;
+
+	return s->flags & TCP_RST && !s->data_len && rst_known(flow, s) &&
+	       !(last && last->packet->flags & TCP_RST && !last->partner);
 }
 
 /* Rule 7: at or beyond P's RST S shows units that P has not sent. */
@@ -338,6 +365,10 @@ static void compare(struct model *model, struct model_flow *flow)
 
 		if (!(s->flags & TCP_RST) && in_span(flow, s->seq, s->next))
 			items_remove(&flow->waiting, i);
+	}
+	while (flow->waiting.count && repeats_rst(flow, flow->waiting.list[0]->packet)) {
+		flow->rst_more++;
+		items_remove(&flow->waiting, 0);
 	}
 }
 
@@ -429,6 +460,15 @@ static void release(struct model *model, struct model_flow *flow)
 	}
 }
 
+/* P repeats an RST that S has shown as often. */
+static bool repeats_shown(struct model_flow *flow, const struct packet *p)
+{
+	if (!flow->both_rst || !flow->rst_more || p->seq != flow->rst_seq || p->data_len)
+		return false;
+	flow->rst_more--;
+	return true;
+}
+
 void stream_p(struct model *model, struct model_flow *flow, struct item *item)
 {
 	const struct packet *p = item->packet;
@@ -438,7 +478,10 @@ void stream_p(struct model *model, struct model_flow *flow, struct item *item)
 		new_life(flow, p->seq);
 	note_sent(model, flow, p);
 	flow->closed |= p->flags & (TCP_FIN | TCP_RST);
-	fresh = p->flags & TCP_RST || (packet_has_units(p) && !in_span(flow, p->seq, p->next));
+	if (p->flags & TCP_RST)
+		fresh = !repeats_shown(flow, p);
+	else
+		fresh = packet_has_units(p) && !in_span(flow, p->seq, p->next);
 	if (!fresh && ack_known(flow, p)) {
 		model_let_go(model, item, LANE_ACK);
 		return;
@@ -472,7 +515,7 @@ static void note_s_syn(struct model_flow *flow, uint32_t isn)
 		return;
 	if (!is_fresh(flow) || flow->has_s_isn)
 		flow->waiting.count = 0;
-	flow->has_next_ack = flow->s_old = false;
+	flow->has_next_ack = flow->s_old = flow->both_rst = false;
 	flow->has_s_isn = true;
 	flow->s_isn = isn;
 }
@@ -489,6 +532,23 @@ static void note_s_ack(struct model *model, struct model_flow *flow, uint32_t ac
 	*has = true;
 }
 
+/* S's RST answers one that P still holds of the life before: both have ended that. */
+static bool ends_old(struct model *model, struct model_flow *flow, const struct packet *s)
+{
+	for (unsigned int i = 0; i < flow->old.count && !s->data_len; i++) {
+		struct item *item = flow->old.list[i];
+		const struct packet *p = item->packet;
+
+		if (!(p->flags & TCP_RST) || p->class != PACKET_STREAM || p->seq != s->seq ||
+		    p->ack != s->ack || p->data_len)
+			continue;
+		items_remove(&flow->old, i);
+		model_let_go(model, item, LANE_ACK);
+		return true;
+	}
+	return false;
+}
+
 void stream_s(struct model *model, struct model_flow *flow, struct item *item)
 {
 	const struct packet *s = item->packet;
@@ -498,6 +558,8 @@ void stream_s(struct model *model, struct model_flow *flow, struct item *item)
 		note_s_syn(flow, s->seq);
 	/* Of a life that P has left; S may refuse where P accepts. */
 	if (flow->s_old && !(s->flags & TCP_RST))
+		return;
+	if (flow->s_old && ends_old(model, flow, s))
 		return;
 	/* S is a life ahead: nothing of it belongs to the interval. */
 	ahead = flow->has_s_isn;
@@ -529,7 +591,7 @@ void stream_commit(struct model_flow *flow)
 	}
 	flow->has_s_ack = flow->has_p_ack;
 	flow->s_ack = flow->p_ack;
-	flow->s_old = flow->has_s_isn = flow->has_next_ack = false;
+	flow->s_old = flow->has_s_isn = flow->has_next_ack = flow->both_rst = false;
 }
 
 bool stream_waits(const struct item *s)

@@ -71,7 +71,10 @@ static void deliver(struct maker *m)
 	if (diff >= -1) {
 		if (!m->alone && chance(m->k.loss))
 			fprintf(m->to, "link drop 1\n");
-		fprintf(m->to, "S%s %s\n", diff < 0 ? "@-1" : diff ? "@+1" : "",
+		fprintf(m->to, "S%s %s\n",
+			diff < 0 ? "@-1" :
+			diff     ? "@+1" :
+				   "",
 			m->wire[i].text);
 		if (chance(m->k.twice))
 			return;
@@ -390,15 +393,12 @@ static void print_sizes(struct maker *m)
 
 static void print_rules(struct maker *m)
 {
-	static const char *const classes[] = {"tcp",  "udp",      "icmp",
+	static const char *const classes[] = {"tcp",   "udp",      "icmp",
 					      "icmp6", "ip_other", "eth_other"};
 	static const char *const through[] = {
-		"passthrough.protocol 6",
-		"passthrough.protocol 17",
-		"passthrough.protocol 47",
-		"passthrough.guest_port 80",
-		"passthrough.guest_port 53-60",
-		"passthrough.client 10.9.0.0/31",
+		"passthrough.protocol 6",        "passthrough.protocol 17",
+		"passthrough.protocol 47",       "passthrough.guest_port 80",
+		"passthrough.guest_port 53-60",  "passthrough.client 10.9.0.0/31",
 		"passthrough.client fd00::/127",
 	};
 

@@ -30,13 +30,13 @@ enum difference {
 };
 
 struct life {
-	uint32_t isn;   /* number of the first unit */
-	bool syn;       /* it has one: else it was there before */
-	bool active;    /* the guest opens */
-	bool fin;       /* ends with a FIN */
-	bool resets;    /* ... or with an RST */
-	unsigned int len; /* bytes */
-	unsigned int client;  /* bytes that the client has sent so far */
+	uint32_t isn;        /* number of the first unit */
+	bool syn;            /* it has one: else it was there before */
+	bool active;         /* the guest opens */
+	bool fin;            /* ends with a FIN */
+	bool resets;         /* ... or with an RST */
+	unsigned int len;    /* bytes */
+	unsigned int client; /* bytes that the client has sent so far */
 	uint32_t client_isn;
 	unsigned int options; /* which */
 };
@@ -65,9 +65,9 @@ struct flow_maker {
 	struct life life[LIVES_MAX];
 	unsigned int lives;
 	struct guest side[2];
-	unsigned int step;  /* both cut alike, to that many bytes; 0: each as it likes */
-	bool urgent;        /* ... and some of it is */
-	bool stamps;        /* timestamps on every segment */
+	unsigned int step;    /* both cut alike, to that many bytes; 0: each as it likes */
+	bool urgent;          /* ... and some of it is */
+	bool stamps;          /* timestamps on every segment */
 	unsigned int segment; /* the longest */
 	/* all else: frames sent */
 	unsigned int sent[2];
@@ -82,7 +82,7 @@ struct flow_maker {
 
 /* Percentages, where nothing else is said. */
 struct knobs {
-	unsigned int flows, steps; /* how many */
+	unsigned int flows, steps;                /* how many */
 	unsigned int delay, loss, twice, reorder; /* on the link */
 	unsigned int p_reorder;                   /* of what leaves the guest */
 	unsigned int again;                       /* retransmissions */
@@ -90,7 +90,7 @@ struct knobs {
 	unsigned int commits, early, waits, failovers;
 	unsigned int handshakes, ends, lives, s_first;
 	unsigned int tcp, fragments, others;
-	unsigned int odd; /* frames that cannot be followed */
+	unsigned int odd;      /* frames that cannot be followed */
 	unsigned int catch_up; /* S shows all of P in the end */
 	bool offloads, gso;
 };
@@ -108,9 +108,9 @@ struct maker {
 		unsigned int epoch;
 	} wire[WIRE_MAX];
 	unsigned int on_wire;
-	char *p_late;      /* P's frame that the next overtakes */
-	bool stopped;      /* P, for a checkpoint */
-	bool alone;        /* after a failover */
+	char *p_late; /* P's frame that the next overtakes */
+	bool stopped; /* P, for a checkpoint */
+	bool alone;   /* after a failover */
 };
 
 /* generate.c: a frame of a side, without its letter */

@@ -58,10 +58,10 @@ struct life {
 struct account {
 	struct packet_key key;
 	struct life *lives;
-	unsigned int count;   /* of lives; the last is the one that P is in */
-	bool p_seen;          /* anything of P */
-	unsigned int s_life;  /* that S is in */
-	bool s_ahead;         /* ... or one that P has not begun, with this number */
+	unsigned int count;  /* of lives; the last is the one that P is in */
+	bool p_seen;         /* anything of P */
+	unsigned int s_life; /* that S is in */
+	bool s_ahead;        /* ... or one that P has not begun, with this number */
 	uint32_t s_isn;
 	struct singles p, s;
 	struct heard *ahead; /* what S has shown of that life */
@@ -101,8 +101,8 @@ static void keep(struct heard **list, unsigned int *count, unsigned int *room,
 	(*list)[(*count)++] = (struct heard){packet, unkept};
 }
 
-static void add_single(struct singles *singles, const struct packet *packet,
-		       unsigned int epoch, unsigned int life)
+static void add_single(struct singles *singles, const struct packet *packet, unsigned int epoch,
+		       unsigned int life)
 {
 	if (singles->count == singles->room) {
 		singles->room = singles->room ? 2 * singles->room : 16;
@@ -295,6 +295,16 @@ void ledger_s(struct ledger *ledger, const struct packet *s, bool early, bool un
 		s_stream(ledger, a, s, unkept);
 }
 
+/* What S has shown before P's first unit, and far from it, is of no life of P. */
+static void make_near(struct life *life, uint32_t first)
+{
+	if (life->has_sent || !life->room || unit_at(life, first))
+		return;
+	free(life->units);
+	life->units = NULL;
+	life->room = 0;
+}
+
 static void p_syn(struct ledger *ledger, struct account *a, uint32_t isn)
 {
 	struct life *life = &a->lives[a->count - 1];
@@ -310,6 +320,7 @@ static void p_syn(struct ledger *ledger, struct account *a, uint32_t isn)
 	}
 	life->has_isn = true;
 	life->isn = isn;
+	make_near(life, isn);
 	if (!a->s_ahead || a->s_isn != isn)
 		return;
 	a->s_ahead = false;
@@ -321,12 +332,7 @@ static void p_syn(struct ledger *ledger, struct account *a, uint32_t isn)
 
 static void note_sent(struct life *life, uint32_t from, uint32_t to)
 {
-	/* What S has shown before P's first unit, and far from it, is of no life of P. */
-	if (!life->has_sent && life->room && !unit_at(life, from)) {
-		free(life->units);
-		life->units = NULL;
-		life->room = 0;
-	}
+	make_near(life, from);
 	if (!life->has_sent || seq_diff(from, life->first) < 0)
 		life->first = from;
 	if (!life->has_sent || seq_diff(life->next, to) < 0)
@@ -522,8 +528,7 @@ static bool use_reset(struct account *a, const struct single *p, unsigned int ep
 
 static bool acked(const struct life *life, const struct packet *p)
 {
-	return !(p->flags & TCP_ACK) ||
-	       (life->has_s_ack && seq_diff(p->ack, life->s_ack) <= 0);
+	return !(p->flags & TCP_ACK) || (life->has_s_ack && seq_diff(p->ack, life->s_ack) <= 0);
 }
 
 /* A frame without units, one of P's that has not left. */
@@ -531,19 +536,20 @@ static char *out_single(struct ledger *ledger, struct account *a, const struct p
 {
 	bool stream = out->class == PACKET_STREAM;
 	struct single *p = NULL;
+	bool before = false;
 	unsigned int at;
 
 	for (at = 0; at < a->p.count; at++) {
 		p = &a->p.list[at];
 		if (!p->left && same_single(p->packet, out))
 			break;
-		/* Datagrams leave in P's order. */
-		if (!p->left && !stream && out->class == PACKET_DATAGRAM)
-			return say("rule 3: a datagram left before the one in front of it");
+		before |= !p->left;
 	}
 	if (at == a->p.count)
 		return say("rule 1: a frame left that P has not sent, or not that often");
 	p->left = true;
+	if (before && out->class == PACKET_DATAGRAM)
+		return say("rule 3: a datagram left before the one in front of it");
 	if (ledger->alone || p->epoch < ledger->epoch)
 		return NULL;
 	if (stream && !acked(&a->lives[p->life], out))
@@ -574,7 +580,8 @@ static bool overtakes(struct life *life, const struct packet *out, uint32_t *bel
 {
 	uint32_t at = out->next;
 
-	while (at != out->seq && (unit_at(life, at - 1)->left > 0 || unit_at(life, at - 1)->again))
+	while (at != out->seq &&
+	       (unit_at(life, at - 1)->left > 0 || unit_at(life, at - 1)->again))
 		at--;
 	if (at == out->seq)
 		return false;
@@ -597,13 +604,14 @@ static char *out_units(struct ledger *ledger, struct account *a, const struct pa
 		if (!is_of_life(&a->lives[i], out))
 			continue;
 		/* Numbers of two lives may be the same: the one that may leave. */
-		if (!life || (not_vouched(life, out, &where) &&
-			      !not_vouched(&a->lives[i], out, &where)))
+		if (!life ||
+		    (not_vouched(life, out, &where) && !not_vouched(&a->lives[i], out, &where)))
 			life = &a->lives[i];
 	}
 	if (!life)
-		return say("rule 1: units %u to %u left, which P has not sent, or not that often",
-			   out->seq, out->next);
+		return say(
+			"rule 1: units %u to %u left, which P has not sent, or not that often",
+			out->seq, out->next);
 	if (!ledger->alone && not_vouched(life, out, &where))
 		fault = say("rule 1: unit %u left, which S has not shown in this epoch", where);
 	else if (!ledger->alone && !acked(life, out))

@@ -11,11 +11,11 @@
 #include "scenario.h"
 
 const char *const spoils[SPOILS] = {
-	[SPOIL_NOTHING] = "nothing", [SPOIL_BYTE] = "byte",       [SPOIL_LOSE] = "lose",
-	[SPOIL_DOUBLE] = "double",   [SPOIL_SWAP] = "swap",       [SPOIL_LATE] = "late",
-	[SPOIL_ACK] = "ack",         [SPOIL_CSUM] = "csum",       [SPOIL_REQUEST] = "request",
-	[SPOIL_SILENT] = "silent",   [SPOIL_REASON] = "reason",   [SPOIL_HELD] = "held",
-	[SPOIL_LEAK] = "leak",       [SPOIL_S] = "s",             [SPOIL_DEAF] = "deaf",
+	[SPOIL_NOTHING] = "nothing", [SPOIL_BYTE] = "byte",     [SPOIL_LOSE] = "lose",
+	[SPOIL_DOUBLE] = "double",   [SPOIL_SWAP] = "swap",     [SPOIL_LATE] = "late",
+	[SPOIL_ACK] = "ack",         [SPOIL_CSUM] = "csum",     [SPOIL_REQUEST] = "request",
+	[SPOIL_SILENT] = "silent",   [SPOIL_REASON] = "reason", [SPOIL_HELD] = "held",
+	[SPOIL_LEAK] = "leak",       [SPOIL_S] = "s",           [SPOIL_DEAF] = "deaf",
 	[SPOIL_FORGET] = "forget",
 };
 
@@ -35,8 +35,8 @@ static void raise_ack(struct frame *frame, const struct packet *p)
 	uint8_t *ack = frame->bytes + p->l4 + 8, *csum = frame->bytes + p->l4 + 16;
 	uint32_t sum;
 
-	sum = (uint16_t)~(csum[0] << 8 | csum[1]);
-	sum += (uint16_t)~(ack[0] << 8 | ack[1]);
+	sum = (uint16_t) ~(csum[0] << 8 | csum[1]);
+	sum += (uint16_t) ~(ack[0] << 8 | ack[1]);
 	ack[0] ^= 0x10;
 	sum += ack[0] << 8 | ack[1];
 	sum = sum_fold(sum);
@@ -45,8 +45,8 @@ static void raise_ack(struct frame *frame, const struct packet *p)
 }
 
 /* Falsifies what it is told to falsify, and hands the frame on. */
-static void hand_on(struct scenario *s, struct frame *frame, void (*judge)(struct scenario *s,
-									   struct frame *frame))
+static void hand_on(struct scenario *s, struct frame *frame,
+		    void (*judge)(struct scenario *s, struct frame *frame))
 {
 	struct packet out = {.len = frame->len, .bytes = frame->bytes};
 

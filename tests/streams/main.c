@@ -96,12 +96,12 @@ static bool run_one(uint64_t seed, enum spoil spoil)
 	ok = !outcome.fault;
 	if (!stopped)
 		add_up(domain, &outcome);
+	if (!ok && !stopped)
+		printf("# tests/oracle --scenarios 1 --seed %" PRIu64 "\n", seed);
 	if (!ok && spoil != SPOIL_NOTHING)
 		printf("# FAILED: %s\n", outcome.fault);
-	else if (!ok && !stopped) {
-		printf("# tests/oracle --scenarios 1 --seed %" PRIu64 "\n", seed);
+	else if (!ok && !stopped)
 		show(text, &outcome);
-	}
 	free(outcome.fault);
 	free(text);
 	return ok;
@@ -109,8 +109,8 @@ static bool run_one(uint64_t seed, enum spoil spoil)
 
 static void print_row(const char *name, typeof(&totals) t)
 {
-	printf("# %-34s %9u %9u %9u %9u %9u %9u %6u\n", name, t->scenarios, t->steps,
-	       t->frames, t->left, t->commits, t->requests, t->failed);
+	printf("# %-34s %9u %9u %9u %9u %9u %9u %6u\n", name, t->scenarios, t->steps, t->frames,
+	       t->left, t->commits, t->requests, t->failed);
 }
 
 static void print_summary(uint64_t seed, uint64_t ns)
@@ -164,13 +164,14 @@ static int stay_here(void)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: tests/oracle [-v] [--scenarios N] [--seed N]\n"
-			"       tests/oracle [-v] FILE...\n"
-			"  --scenarios  how many (1000)\n"
-			"  --seed       of them; one alone has its own (the clock's)\n"
-			"  --domain     only those scenarios whose domain has this in its name\n"
-			"  FILE         cases, held against the models\n"
-			"  --spoil WHAT for the self-test: falsify something once a scenario\n");
+	fprintf(stderr,
+		"usage: tests/oracle [-v] [--scenarios N] [--seed N]\n"
+		"       tests/oracle [-v] FILE...\n"
+		"  --scenarios  how many (1000)\n"
+		"  --seed       of them; one alone has its own (the clock's)\n"
+		"  --domain     only those scenarios whose domain has this in its name\n"
+		"  FILE         cases, held against the models\n"
+		"  --spoil WHAT for the self-test: falsify something once a scenario\n");
 	return 2;
 }
 
@@ -217,12 +218,13 @@ int main(int argc, char **argv)
 	for (char **file = argv + optind; *file; file++)
 		run_file(*file);
 	for (unsigned int i = 0; optind == argc && i < scenarios && !stopped; i++) {
-		if (!run_one(seed_of(seed, i), spoil) && totals.failed >= FAILURES_SHOWN)
+		if (!run_one(seed_of(seed, i), spoil) &&
+		    (spoil != SPOIL_NOTHING || totals.failed >= FAILURES_SHOWN))
 			break;
 	}
 	colo_proxy.close();
 	if (optind == argc)
 		print_summary(seed, now_ns() - begun);
 	printf("%u passed, %u failed\n", totals.scenarios - totals.failed, totals.failed);
-	return totals.failed || stopped;
+	return totals.failed || stopped || !totals.scenarios;
 }

@@ -43,11 +43,10 @@ static void check_unkept(struct scenario *s, const struct item *item, unsigned i
 		fault(s, "rule 12: a frame was dropped that need not be kept");
 		return;
 	}
-	held = s->at->verb == VERB_P ?
-		       flow->held.count + flow->acks.count + flow->old.count :
-		       flow->waiting.count + flow->early.count;
-	if (!flow->tracked || held >= model->queue_max || !free_before ||
-	    flow->unjudged || blocks_are_out(s->dp, len))
+	held = s->at->verb == VERB_P ? flow->held.count + flow->acks.count + flow->old.count :
+				       flow->waiting.count + flow->early.count;
+	if (!flow->tracked || held >= model->queue_max || !free_before || flow->unjudged ||
+	    blocks_are_out(s->dp, len))
 		return;
 	fault(s, "rule 12: a frame was dropped, and there was a place for it");
 }
@@ -235,6 +234,7 @@ void primary_begin(struct scenario *s)
 	struct colo_config *config = s->dp->config;
 	struct model *model;
 
+	s->clock_ns = now_ns();
 	s->judge.quiet = true;
 	s->judge.model = model = model_new(BUCKETS);
 	s->ledger = ledger_new();
@@ -274,4 +274,3 @@ void primary_end(struct scenario *s)
 	if (s->run.error)
 		fault(s, "%s", s->run.error);
 }
-

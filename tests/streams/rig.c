@@ -8,7 +8,7 @@
 
 #include "scenario.h"
 
-#define BARRIER_MS 2000 /* for a frame to get through at all */
+#define BARRIER_MS 10000 /* for a frame to get through at all */
 
 void fault(struct scenario *s, const char *format, ...)
 {
@@ -106,7 +106,8 @@ bool packet_is_of(const struct packet *p, const struct packet *out, uint32_t fro
 /* An LLDP frame, which passes; when it has left, all before it has. */
 static void put_barrier(struct scenario *s)
 {
-	uint8_t bytes[60] = {1, 0x80, 0xc2, 0, 0, 14, 2, 0, 0, 0, 0, 0x10, 0x88, 0xcc, 'b', 'a'};
+	uint8_t bytes[60] = {1, 0x80, 0xc2, 0,    0,    14,   2,   0,
+			     0, 0,    0,    0x10, 0x88, 0xcc, 'b', 'a'};
 	struct frame frame = {.bytes = bytes, .len = sizeof(bytes)};
 
 	s->barriers++;

@@ -41,9 +41,9 @@ static void clear(struct scenario *s)
 
 static void step(struct scenario *s, enum side side)
 {
-	static const uint32_t steps = 1U << VERB_P | 1U << VERB_S | 1U << VERB_C | 1U << VERB_G |
-				      1U << VERB_I | 1U << VERB_WAIT | 1U << VERB_COMMIT |
-				      1U << VERB_DROP | 1U << VERB_FAILOVER;
+	static const uint32_t steps = 1U << VERB_P | 1U << VERB_S | 1U << VERB_C |
+				      1U << VERB_G | 1U << VERB_I | 1U << VERB_WAIT |
+				      1U << VERB_COMMIT | 1U << VERB_DROP | 1U << VERB_FAILOVER;
 
 	if (!(steps & 1U << s->at->verb))
 		return;
@@ -61,6 +61,7 @@ static void run(const struct testcase *test, enum spoil spoil, struct outcome *o
 	struct scenario *s = calloc(1, sizeof(*s));
 
 	s->run.test = test;
+	s->run.side = test->side;
 	s->run.proxy = &colo_proxy;
 	s->run.side = test->side;
 	s->run.replay = true;

@@ -7,10 +7,10 @@
 #include "oracle.h"
 
 /*
- * A millisecond of a scenario is SCALE of them for the programs, so that what a
- * scenario takes itself is no time. It passes by making what waits older.
+ * A millisecond of a scenario is SCALE of them for the programs. It passes by
+ * making what waits older; what a scenario takes itself is no time.
  */
-#define SCALE 100
+#define SCALE 300
 
 /* Memory that is needed until the end. */
 struct kept {
@@ -32,15 +32,16 @@ struct scenario {
 	/* a primary */
 	struct judge judge;
 	struct ledger *ledger;
-	uint64_t barriers_in; /* ... while the proxy was in COLO */
-	uint64_t foreign;     /* frames of S after a failover */
+	uint64_t barriers_in;  /* ... while the proxy was in COLO */
+	uint64_t foreign;      /* frames of S after a failover */
 	struct packet *client; /* is to reach the guest and the link */
-	bool said, gap;       /* S has sent, and some was lost, in this epoch */
+	bool said, gap;        /* S has sent, and some was lost, in this epoch */
 	bool next_said, next_gap;
-	bool reclaims; /* flows end by time */
+	uint64_t clock_ns; /* when time last passed */
+	bool reclaims;     /* flows end by time */
 	uint64_t grace, idle;
 	/* a secondary */
-	struct rewriting *translation;
+	struct rewriter *rewriter;
 };
 
 /* rig.c */

@@ -23,7 +23,7 @@ struct expected {
 };
 
 struct tuple {
-	bool known; /* it was there before a failover */
+	bool translated;       /* after a failover: its client knows other numbers */
 	struct packet_key key; /* as the guest's frames have it */
 	/* the guest's life in this epoch */
 	bool has_s, opens; /* its SYN was seen; it has no ACK */
@@ -31,6 +31,8 @@ struct tuple {
 	bool s_stamps;
 	uint32_t s_stamp;
 	bool begun; /* the client's SYN was, and nothing of the guest */
+	bool asked; /* the client's SYN was seen, its end is: */
+	uint32_t c_isn, c_syn;
 	bool older; /* than the epoch: numbers are the primary's */
 	/* the primary's SYN of a life that the guest has not begun, or of this one */
 	bool has_p;
@@ -48,8 +50,9 @@ struct tuple {
 	bool has_echo;
 	uint32_t echo; /* the highest that the client has echoed */
 	/* what waits for it */
-	const struct packet *syn;
-	const struct packet *waiting[WAITING_MAX];
+	const struct packet *unsaid[WAITING_MAX]; /* the guest's SYN, and what is behind it */
+	unsigned int unsaid_count;
+	const struct packet *waiting[WAITING_MAX]; /* the client's */
 	unsigned int waiting_count;
 	/* what the guest may be given again: as it was given */
 	bool has_ack;
@@ -58,11 +61,12 @@ struct tuple {
 	struct tuple *next;
 };
 
-struct rewriting {
+struct rewriter {
 	struct tuple *tuples;
 	struct expected *due[OUTLETS], **end[OUTLETS];
 	const struct packet *input[INPUTS_MAX];
 	unsigned int inputs;
+	bool full;            /* a wait was */
 	uint64_t redelivered; /* by the counter */
 	bool may_repeat;      /* it has gone up in this step */
 	bool any_order;       /* what is due is of several flows, one of each */
@@ -159,7 +163,6 @@ static struct tuple *tuple_of(struct scenario *s, const struct packet *p, bool f
 {
 	struct packet_key key = p->key;
 	struct tuple *t;
-	bool alone = s->run.failed_over;
 
 	if (!from_guest) {
 		memcpy(key.src, p->key.dst, sizeof(key.src));
@@ -167,17 +170,14 @@ static struct tuple *tuple_of(struct scenario *s, const struct packet *p, bool f
 		key.sport = p->key.dport;
 		key.dport = p->key.sport;
 	}
-	for (t = s->translation->tuples; t && memcmp(&t->key, &key, sizeof(key)); t = t->next)
+	for (t = s->rewriter->tuples; t && memcmp(&t->key, &key, sizeof(key)); t = t->next)
 		;
-	if (t) {
-		t->known |= !alone;
+	if (t)
 		return t;
-	}
 	t = remember(s, calloc(1, sizeof(*t)));
-	t->known = !alone;
 	t->key = key;
-	t->next = s->translation->tuples;
-	s->translation->tuples = t;
+	t->next = s->rewriter->tuples;
+	s->rewriter->tuples = t;
 	return t;
 }
 
@@ -223,7 +223,7 @@ static const struct packet *quoting(struct scenario *s, const struct packet *p, 
 
 static void expect_at(struct scenario *s, enum outlet outlet, const struct packet *p)
 {
-	struct rewriting *x = s->translation;
+	struct rewriter *x = s->rewriter;
 	struct expected *e = remember(s, calloc(1, sizeof(*e)));
 
 	e->packet = p;
@@ -255,9 +255,8 @@ static void give(struct scenario *s, struct tuple *t, const struct packet *p)
 
 static void forget(struct tuple *t)
 {
-	t->syn = NULL;
 	t->given = NULL;
-	t->waiting_count = 0;
+	t->unsaid_count = t->waiting_count = 0;
 	t->has_ack = false;
 }
 
@@ -276,19 +275,44 @@ static void note_past(struct tuple *t, uint32_t isn)
 		t->past[t->past_count++ % ISNS_MAX] = isn;
 }
 
+/* Both answer the same SYN of the client, of whose data each may have taken some. */
+static bool answer_one(const struct tuple *t)
+{
+	uint32_t len = t->c_syn - t->c_isn;
+
+	return t->p_ack == t->s_ack ||
+	       (t->asked && t->p_ack - t->c_isn - 1 < len && t->s_ack - t->c_isn - 1 < len);
+}
+
 /* Both have begun: two SYN-ACKs of one life answer the same SYN. */
 static void find_offset(struct scenario *s, struct tuple *t)
 {
-	if (t->offset || !t->has_s || !t->has_p ||
-	    (t->p_ack && t->s_ack && t->p_ack != t->s_ack))
+	if (t->offset || !t->has_s || !t->has_p || (t->p_ack && t->s_ack && !answer_one(t)))
 		return;
 	t->offset = true;
 	t->seq_add = t->p_isn - t->s_isn;
 	t->stamp_add = t->p_stamps && t->s_stamps ? t->p_stamp - t->s_stamp : 0;
 	note_past(t, t->p_isn);
-	if (t->syn)
-		expect_out(s, outward(s, t, t->syn));
-	t->syn = NULL;
+	for (unsigned int i = 0; i < t->unsaid_count; i++)
+		expect_out(s, outward(s, t, t->unsaid[i]));
+	t->unsaid_count = 0;
+}
+
+/* Of a life whose offset is not known: it waits, and the wait is bounded. */
+static void wait_for_offset(struct scenario *s, const struct packet **list, unsigned int *count,
+			    const struct packet *p)
+{
+	if (*count < WAITING_MAX)
+		list[(*count)++] = p;
+	else
+		s->rewriter->full = true;
+}
+
+/* The guest refuses the client's SYN: that RST has no number of its own. */
+static bool refuses(const struct tuple *t, const struct packet *p)
+{
+	return t->asked && p->flags & TCP_RST && p->flags & TCP_ACK && !p->seq &&
+	       p->ack == t->c_syn;
 }
 
 static void give_waiting(struct scenario *s, struct tuple *t)
@@ -330,8 +354,8 @@ static void guest_syn(struct scenario *s, struct tuple *t, const struct packet *
 	}
 	if (t->offset)
 		expect_out(s, outward(s, t, p));
-	else if (!t->syn)
-		t->syn = p;
+	else if (!t->unsaid_count) /* else it says it again */
+		wait_for_offset(s, t->unsaid, &t->unsaid_count, p);
 	give_waiting(s, t);
 }
 
@@ -343,23 +367,31 @@ static void guest_stream(struct scenario *s, struct tuple *t, const struct packe
 	}
 	if (p->flags & TCP_SYN) {
 		guest_syn(s, t, p);
+	} else if (refuses(t, p)) {
+		expect_out(s, p);
 	} else if (t->offset) {
 		expect_out(s, outward(s, t, p));
 	} else if (!t->has_s) {
 		/* Older than the epoch, or it refuses. */
 		t->older |= !(p->flags & TCP_RST);
 		expect_out(s, p);
+	} else {
+		wait_for_offset(s, t->unsaid, &t->unsaid_count, p);
 	}
+}
+
+static void leave_alone(struct tuple *t)
+{
+	t->translated = t->offset = t->has_echo = false;
+	t->seq_add = t->stamp_add = 0;
 }
 
 /* Rule 15: old lives go on, new ones are left alone. */
 static void guest_alone(struct scenario *s, struct tuple *t, const struct packet *p)
 {
-	if (p->flags & TCP_SYN && (!t->has_s || t->s_isn != p->seq)) {
-		t->offset = t->has_s = t->has_echo = t->older = false;
-		t->seq_add = t->stamp_add = 0;
-	}
-	expect_out(s, t->known ? outward(s, t, p) : p);
+	if (refuses(t, p) || (p->flags & TCP_SYN && (!t->offset || t->s_isn != p->seq)))
+		leave_alone(t);
+	expect_out(s, t->translated ? outward(s, t, p) : p);
 }
 
 static void put_guest(struct scenario *s)
@@ -402,6 +434,9 @@ static void client_stream(struct scenario *s, struct tuple *t, const struct pack
 	bool syn = p->flags & TCP_SYN && !(p->flags & TCP_ACK);
 
 	if (syn) {
+		t->asked = true;
+		t->c_isn = p->seq;
+		t->c_syn = p->next;
 		if (!t->has_s && !t->offset && !t->older)
 			t->begun = true;
 		give(s, NULL, p);
@@ -410,9 +445,8 @@ static void client_stream(struct scenario *s, struct tuple *t, const struct pack
 	note_echo(t, p);
 	if (t->offset || !(p->flags & TCP_ACK)) {
 		give(s, t, inward(s, t, p));
-	} else if (t->begun || t->has_s) {
-		if (t->waiting_count < WAITING_MAX)
-			t->waiting[t->waiting_count++] = p;
+	} else if (t->begun || t->has_s || (t->has_p && !t->older)) {
+		wait_for_offset(s, t->waiting, &t->waiting_count, p);
 	} else {
 		t->older = true;
 		give(s, t, p);
@@ -424,7 +458,7 @@ static void put_from_client(struct scenario *s)
 	struct frame *frame = build(s, false, s->run.test->offloads);
 	bool lost = s->run.drop && !s->run.failed_over;
 	uint64_t came = s->now.in_frames, active = s->now.active_in;
-	struct rewriting *x = s->translation;
+	struct rewriter *x = s->rewriter;
 	struct packet *p;
 	struct tuple *t;
 
@@ -447,8 +481,12 @@ static void put_from_client(struct scenario *s)
 	if (p->class != PACKET_STREAM) {
 		expect_at(s, OUTLET_GUEST, quoting(s, p, false));
 	} else if (s->run.failed_over) {
-		/* New lives are left alone. */
-		if (t->has_echo || t->offset || t->older)
+		if (p->flags & TCP_SYN && !(p->flags & TCP_ACK)) {
+			t->asked = true;
+			t->c_isn = p->seq;
+			t->c_syn = p->next;
+		}
+		if (t->translated)
 			note_echo(t, p);
 		expect_at(s, OUTLET_GUEST, inward(s, t, p));
 	} else {
@@ -498,7 +536,7 @@ static void put_isn(struct scenario *s)
 /* The guest is the primary's copy: what it sends is in the primary's numbers. */
 static void commit(struct scenario *s)
 {
-	struct rewriting *x = s->translation;
+	struct rewriter *x = s->rewriter;
 	unsigned int unread = s->at ? s->at->number : 0;
 	int err = colo_proxy.commit(&s->run, unread);
 
@@ -514,9 +552,12 @@ static void commit(struct scenario *s)
 	}
 	if (unread > x->inputs)
 		unread = x->inputs;
-	for (unsigned int i = x->inputs - unread; i < x->inputs; i++)
+	/* Rule 16: what the primary has not read it may not have read at the next, either. */
+	memmove(x->input, x->input + x->inputs - unread, unread * sizeof(x->input[0]));
+	x->inputs = unread;
+	for (unsigned int i = 0; i < unread; i++)
 		expect_at(s, OUTLET_GUEST, x->input[i]);
-	x->inputs = 0;
+	x->full = false;
 	s->outcome->commits++;
 }
 
@@ -527,13 +568,17 @@ static void failover(struct scenario *s)
 	s->run.failed_over = true;
 	if (err)
 		fault(s, "the failover: %s", strerror(-err));
-	for (struct tuple *t = s->translation->tuples; t; t = t->next) {
+	for (struct tuple *t = s->rewriter->tuples; t; t = t->next) {
 		/* It has told the client nothing: it goes on in its own numbers. */
-		if (t->syn)
-			expect_out(s, t->syn);
+		for (unsigned int i = 0; i < t->unsaid_count; i++)
+			expect_out(s, t->unsaid[i]);
 		forget(t);
+		t->translated = t->offset ? t->seq_add || t->stamp_add || t->has_echo :
+					    t->has_echo && !t->has_s;
+		if (!t->translated)
+			leave_alone(t);
 	}
-	s->translation->any_order = true;
+	s->rewriter->any_order = true;
 }
 
 /* ---- what came --------------------------------------------------------------------- */
@@ -575,7 +620,7 @@ static void judge_at(struct scenario *s, enum outlet outlet, const struct frame 
 	static const char *const where[OUTLETS] = {"by the port", "to the guest",
 						   "over the link"};
 	struct packet out = {.len = frame->len, .bytes = frame->bytes};
-	struct rewriting *x = s->translation;
+	struct rewriter *x = s->rewriter;
 	struct expected *next = x->due[outlet], **at = &x->due[outlet];
 	char what[80];
 	uint32_t until;
@@ -619,13 +664,12 @@ static void judge_link(struct scenario *s, struct frame *frame)
 static void judge_rest(struct scenario *s)
 {
 	const struct colo_counters *c = &s->now;
-	unsigned int of_p, all;
+	unsigned int of_p, all, requests;
 	int reason;
 
 	for (enum outlet o = 0; o < OUTLETS; o++) {
-		if (s->translation->due[o])
-			complain(s, "rule 14: has not come", s->translation->due[o]->packet,
-				 NULL);
+		if (s->rewriter->due[o])
+			complain(s, "rule 14: has not come", s->rewriter->due[o]->packet, NULL);
 	}
 	count_records(s->dp, &of_p, &all);
 	all -= once(s, SPOIL_LEAK);
@@ -634,13 +678,14 @@ static void judge_rest(struct scenario *s)
 		      (uint64_t)(c->frames_taken - c->frames_given), all);
 	if (c->port_failed + c->lock_failed + c->events_lost + c->link_failed)
 		fault(s, "a send or a lock has failed");
-	if (colo_proxy.requests(&s->run, &reason))
+	requests = colo_proxy.requests(&s->run, &reason) + once(s, SPOIL_REQUEST);
+	if (requests != s->rewriter->full)
 		fault(s, "a request for %s", reason_names[reason]);
 }
 
 static void look_at_all(struct scenario *s)
 {
-	struct rewriting *x = s->translation;
+	struct rewriter *x = s->rewriter;
 
 	settle(s);
 	if (s->outcome->fault)
@@ -670,7 +715,7 @@ static void let_age(struct scenario *s)
 
 void secondary_begin(struct scenario *s)
 {
-	s->translation = remember(s, calloc(1, sizeof(*s->translation)));
+	s->rewriter = remember(s, calloc(1, sizeof(*s->rewriter)));
 	read_counters(s);
 }
 

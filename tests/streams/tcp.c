@@ -9,8 +9,14 @@
 
 /* Pairs of SYN options: which of them agree is for the models to say. */
 static const char *const syn_options[] = {
-	"mss:1460", "mss:1460/ws:7", "mss:1460/sackok/nop/ws:7", "mss:1400/nop/nop/ts:%u,%u",
-	"mss:1460/sackok/ts:%u,%u/nop/ws:7", "mss:536", "mss:1460/ws:8", "mss:1460/ws:7/sackok",
+	"mss:1460",
+	"mss:1460/ws:7",
+	"mss:1460/sackok/nop/ws:7",
+	"mss:1400/nop/nop/ts:%u,%u",
+	"mss:1460/sackok/ts:%u,%u/nop/ws:7",
+	"mss:536",
+	"mss:1460/ws:8",
+	"mss:1460/ws:7/sackok",
 };
 #define OPTIONS (sizeof(syn_options) / sizeof(syn_options[0]))
 
@@ -25,7 +31,9 @@ static void draw_life(struct maker *m, struct flow_maker *f)
 	l->fin = chance(m->k.ends);
 	l->resets = !l->fin && chance(m->k.ends / 4);
 	l->options = below(OPTIONS);
-	l->len = m->k.gso ? between(1000, 200000) : chance(80) ? between(0, 3000) : below(20000);
+	l->len = m->k.gso   ? between(1000, 200000) :
+		 chance(80) ? between(0, 3000) :
+			      below(20000);
 	l->isn = chance(25) ? 0U - between(0, l->len + OLDER + 10) : any();
 	if (before && chance(30))
 		l->isn = before->isn + before->len + between(1, 70000);
@@ -85,9 +93,9 @@ bool tcp_behind(const struct flow_maker *f)
 {
 	const struct guest *p = &f->side[OF_P], *s = &f->side[OF_S];
 
-	return s->life < p->life || (s->life == p->life && (s->next < p->next ||
-							    (p->fin && !s->fin) ||
-							    (p->rst && !s->rst)));
+	return s->life < p->life ||
+	       (s->life == p->life &&
+		(s->next < p->next || (p->fin && !s->fin) || (p->rst && !s->rst)));
 }
 
 /* ---- where S differs ------------------------------------------------------------ */
@@ -117,9 +125,10 @@ static unsigned int draw_place(const struct flow_maker *f)
 
 static void draw_difference(struct maker *m, struct flow_maker *f)
 {
-	static const enum difference often[] = {OTHER_BYTES, OTHER_BYTES, OTHER_BYTES, ENDS_EARLY,
-						GOES_ON,     RESETS,      OTHER_OPTIONS,
-						OTHER_URGENT, OTHER_PLACE, LEAVES_OUT};
+	static const enum difference often[] = {OTHER_BYTES,   OTHER_BYTES,  OTHER_BYTES,
+						ENDS_EARLY,    GOES_ON,      RESETS,
+						OTHER_OPTIONS, OTHER_URGENT, OTHER_PLACE,
+						LEAVES_OUT};
 	const struct guest *s = &f->side[OF_S];
 
 	f->drawn = true;
@@ -242,12 +251,11 @@ static void segment(struct maker *m, struct flow_maker *f, int side, unsigned in
 
 	bytes_of(f, side, from, until, bytes, sizeof(bytes));
 	if (f->stamps)
-		snprintf(options, sizeof(options), " opt=nop/nop/ts:%u,%u",
-			 any(), s->ack);
+		snprintf(options, sizeof(options), " opt=nop/nop/ts:%u,%u", any(), s->ack);
 	snprintf(flags, sizeof(flags), "%s%s%sA", fin ? "F" : "",
 		 until != from && is_urgent(f, side, from) ? "U" : "", chance(30) ? "P" : "");
-	emit(m, side, "%s seq=%u ack=%u fl=%s win=%u%s%s%s", f->head, number(f, side, from), ack,
-	     flags, chance(60) ? 64240 : below(65536), options,
+	emit(m, side, "%s seq=%u ack=%u fl=%s win=%u%s%s%s", f->head, number(f, side, from),
+	     ack, flags, chance(60) ? 64240 : below(65536), options,
 	     free_fields(f, strstr(f->head, "ipopt") == NULL), bytes);
 }
 

@@ -13,7 +13,15 @@
 #define SLICE_MS 10 /* of a wait, between two looks of the daemon */
 #define KEYS_MAX 64 /* flows of a scenario whose flows end by time */
 
-static void age_flows(struct scenario *s, uint64_t ns)
+/* How old something is by the scenario's clock, `ns` later: as a time of now. */
+static uint64_t aged(const struct scenario *s, uint64_t since, uint64_t now, uint64_t ns)
+{
+	uint64_t age = since < s->clock_ns ? s->clock_ns - since : 0;
+
+	return now > age + ns ? now - age - ns : 0;
+}
+
+static void age_flows(struct scenario *s, uint64_t now, uint64_t ns)
 {
 	struct colo_flow_key keys[KEYS_MAX];
 	int fd = s->dp->map_fd[MAP_FLOWS], count = 0;
@@ -26,7 +34,7 @@ static void age_flows(struct scenario *s, uint64_t ns)
 	while (count--) {
 		if (bpf_map_lookup_elem(fd, &keys[count], &flow))
 			continue;
-		flow.seen_ns -= ns;
+		flow.seen_ns = aged(s, flow.seen_ns, now, ns);
 		bpf_map_update_elem(fd, &keys[count], &flow, BPF_EXIST);
 	}
 }
@@ -34,21 +42,26 @@ static void age_flows(struct scenario *s, uint64_t ns)
 /* What waits is older now. */
 static void age(struct scenario *s, unsigned int ms)
 {
-	uint64_t ns = (uint64_t)ms * SCALE * NSEC_PER_MSEC;
+	uint64_t ns = (uint64_t)ms * SCALE * NSEC_PER_MSEC, now = now_ns();
+	uint64_t reorder = s->dp->config->reorder_ms * NSEC_PER_MSEC;
 
 	for (__u32 i = 0; i < s->dp->max_frames; i++) {
 		volatile struct colo_frame *frame = &s->dp->frames[i];
 
 		if (frame->state == COLO_FRAME_FREE)
 			continue;
-		if (frame->held_ns <= ns)
-			fault(s, "this machine has not been up for %u s", ms * SCALE / 1000);
-		frame->held_ns -= ns;
+		frame->held_ns = aged(s, frame->held_ns, now, ns);
+		if (!frame->held_ns)
+			fault(s, "this machine has not been up for long enough");
 	}
-	for (__u32 i = 0; i < s->dp->watch.count; i++)
-		s->dp->watch.flow[i].due_ns -= ns;
+	for (__u32 i = 0; i < s->dp->watch.count; i++) {
+		uint64_t *due = (uint64_t *)&s->dp->watch.flow[i].due_ns;
+
+		*due = aged(s, *due - reorder, now, ns) + reorder;
+	}
 	if (s->reclaims)
-		age_flows(s, ns);
+		age_flows(s, now, ns);
+	s->clock_ns = now;
 }
 
 /* The other side says what it has sent, and the daemon looks long after. */
@@ -125,7 +138,7 @@ void let_pass(struct scenario *s)
 		model_pass(s->judge.model, ms);
 		s->dp->watch.scan_ns = 0;
 		if (s->reclaims)
-			s->dp->watch.sweep_ns = 0, s->dp->watch.flows.valid = false;
+			memset(&s->dp->watch.flows, 0, sizeof(s->dp->watch.flows));
 		release_tick(s->dp, now_ns(), &next);
 		if (s->reclaims)
 			check_reclaimed(s);

@@ -95,7 +95,8 @@ static void options(const struct connection *c, uint32_t value, uint32_t echo, b
 	char stamp[40] = "";
 
 	if (c->stamps)
-		snprintf(stamp, sizeof(stamp), "%sts:%u,%u", syn ? "/" : "nop/nop/", value, echo);
+		snprintf(stamp, sizeof(stamp), "%sts:%u,%u", syn ? "/" : "nop/nop/", value,
+			 echo);
 	snprintf(to, size, " opt=%s%s%s", first, syn && c->sack ? "/sackok" : "", stamp);
 	if (!syn && !c->stamps)
 		to[0] = 0;
@@ -117,8 +118,8 @@ static void guest(struct maker *m, struct connection *c, uint32_t at, const char
 	if (until > from)
 		snprintf(data, sizeof(data), " data=G[%u:%u]", from, until);
 	fprintf(m->to, "G %stcp %s%s seq=%u ack=%u fl=%s win=%u%s%s\n", c->tag, c->out, c->ext,
-		isn + at, strchr(flags, 'A') ? c->c_isn + 1 + c->acked : 0, flags,
-		below(65536), opt, data);
+		isn + at, strchr(flags, 'A') ? c->c_isn + 1 + c->acked : 0, flags, below(65536),
+		opt, data);
 	if (!m->alone)
 		c->told = c->p_clock + c->time;
 }
@@ -134,8 +135,8 @@ static void client(struct maker *m, struct connection *c, uint32_t seq, uint32_t
 		sizeof(opt));
 	if (c->sack && strcmp(flags, "A") == 0 && from == until && chance(40)) {
 		len = strlen(opt);
-		snprintf(opt + len, sizeof(opt) - len, "%snop/nop/sack:%u-%u", len ? "/" : " opt=",
-			 isn + at + 100, isn + at + 300);
+		snprintf(opt + len, sizeof(opt) - len, "%snop/nop/sack:%u-%u",
+			 len ? "/" : " opt=", isn + at + 100, isn + at + 300);
 		len = strlen(opt);
 		if (chance(50))
 			snprintf(opt + len, sizeof(opt) - len, ",%u-%u", isn + at + 500,
@@ -268,7 +269,8 @@ static void complain(struct maker *m, const struct connection *c)
 			 "0010", "0001");
 		/* the same without its space */
 		memmove(v6 + 12, v6 + 13, strlen(v6 + 13) + 1);
-		fprintf(m->to, "C %sicmp6 fd00::1>fd00::10 type=2 code=0 data=hex:%s0050%04x%08x\n",
+		fprintf(m->to,
+			"C %sicmp6 fd00::1>fd00::10 type=2 code=0 data=hex:%s0050%04x%08x\n",
 			c->tag, v6, port, isn + 1 + below(c->sent + 1));
 	} else if (chance(70)) {
 		fprintf(m->to,

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* tests/scale: parts, claims and figures. */
+#include <getopt.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <bpf/libbpf.h>
+
+#include "scaling.h"
+
+bool verbose; /* of the case runner's parts */
+
+static struct scale scale = {.flows = 100000};
+static const char *only;
+static unsigned int passed, failed;
+
+uint64_t scale_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+uint64_t scale_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+void scale_cpu(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		perror("scale: sched_setaffinity");
+}
+
+void scale_precedence(bool daemon)
+{
+	struct sched_param param = {.sched_priority = daemon ? 1 : 0};
+
+	if (sched_setscheduler(0, daemon ? SCHED_RR : SCHED_OTHER, &param))
+		perror("scale: sched_setscheduler");
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+double scale_median(double *values, unsigned int count)
+{
+	qsort(values, count, sizeof(*values), by_value);
+	return count ? values[count / 2] : 0;
+}
+
+void claim(bool holds, const char *format, ...)
+{
+	va_list args;
+
+	if (holds)
+		passed++;
+	else
+		failed++;
+	printf("%sok %u - ", holds ? "" : "not ", passed + failed);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	printf("\n");
+	fflush(stdout);
+}
+
+void figure(const char *format, ...)
+{
+	va_list args;
+
+	printf("# ");
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	printf("\n");
+	fflush(stdout);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(const struct scale *scale);
+} parts[] = {
+	{"flows", part_flows},
+	{"secondary", part_rewrite},
+	{"order", part_order},
+	{"ring", part_ring},
+	{"bounds", part_bounds},
+};
+
+static int run_parts(void)
+{
+	if (rig_enter())
+		return 1;
+	scale_cpu(0);
+	for (unsigned int i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		if (only && strcmp(only, parts[i].name))
+			continue;
+		printf("# --- %s\n", parts[i].name);
+		parts[i].run(&scale);
+	}
+	printf("%u passed, %u failed\n", passed, failed);
+	return failed || !passed;
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: scale [--full] [--flows N] [--only PART]\n");
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"full", no_argument, NULL, 'f'},
+		{"flows", required_argument, NULL, 'n'},
+		{"only", required_argument, NULL, 'o'},
+		{NULL, 0, NULL, 0},
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == 'f') {
+			scale.full = true;
+			scale.flows = 1000000;
+		} else if (option == 'n') {
+			scale.flows = strtoul(optarg, NULL, 0);
+		} else if (option == 'o') {
+			only = optarg;
+		} else {
+			return usage();
+		}
+	}
+	if (optind != argc || scale.flows < 4000)
+		return usage();
+	return memory_inside(run_parts);
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The order in which releases leave when P's frames come on one CPU and S's on
+ * the other, as fast as both can: where they are sent, and at the client's end.
+ *
+ * A veth hands a frame to the queue of the CPU that sends it, and two CPUs'
+ * queues have no order between them. So at the client's end the flows are
+ * hashed over one queue (receive packet steering), as a NIC hashes them; what
+ * two queues make of the same order is printed beside it.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+
+#include "scaling.h"
+#include "sink.skel.h"
+
+#define FLOWS    32 /* at most: half of UDP, half of TCP */
+#define AHEAD    24 /* rounds that one side may be ahead of the other */
+#define PAYLOAD  1024
+#define STALL_NS 5000000000ULL
+
+/* One side; a round has a frame of each flow. */
+struct side {
+	struct rig *rig;
+	unsigned int cpu;
+	bool guest;
+	bool halves; /* its segments are half as long */
+	uint32_t flows;
+	uint32_t block;
+	uint32_t rounds;
+	volatile uint32_t sent; /* rounds */
+	const struct side *other;
+	int error;
+};
+
+/*
+ * How far the other side has to be before this one sends its round: they lead
+ * by turns, a block of rounds each, and the other follows when the block is
+ * there. Without blocks they race.
+ */
+static uint32_t other_first(const struct side *side, uint32_t round)
+{
+	uint32_t block = side->block, last;
+
+	if (!block || (round / block & 1) == side->guest)
+		return round > AHEAD ? round - AHEAD : 0;
+	last = round / block * block + block - 1;
+	return last < side->rounds ? last : side->rounds;
+}
+
+static int wait_turn(struct side *side, uint32_t round)
+{
+	uint64_t stall = scale_now() + STALL_NS;
+
+	while (side->other->sent < other_first(side, round)) {
+		if (side->other->error || scale_now() > stall)
+			return -ETIMEDOUT;
+		sched_yield();
+	}
+	return 0;
+}
+
+static int send_round(struct side *side, uint32_t round)
+{
+	static __thread struct batch batch;
+	const struct frame_kind kind = {.payload = PAYLOAD};
+	const struct frame_kind half = {.payload = PAYLOAD / 2};
+
+	batch.count = 0;
+	for (uint32_t flow = 0; flow < side->flows; flow++) {
+		if (!side->halves || !(flow & 1)) {
+			batch_add(&batch, flow, round, &kind);
+			continue;
+		}
+		batch_add(&batch, flow, 2 * round, &half);
+		batch_add(&batch, flow, 2 * round + 1, &half);
+	}
+	return side->guest ? batch_from_guest(side->rig, &batch) :
+			     batch_from_link(side->rig, &batch, COLO_LINK_OUTPUT, 1);
+}
+
+static void *side_run(void *context)
+{
+	struct side *side = context;
+
+	scale_cpu(side->cpu);
+	for (uint32_t round = 1; round <= side->rounds && !side->error; round++) {
+		side->error = wait_turn(side, round) ?: send_round(side, round);
+		side->sent = round;
+	}
+	return NULL;
+}
+
+struct shape {
+	const char *what;
+	uint32_t flows;
+	uint32_t block;  /* rounds in which one side leads */
+	uint32_t frames; /* of all flows, of each side */
+	bool halves;
+	bool steer; /* one queue at the client */
+};
+
+static int run_sides(struct rig *rig, const struct shape *shape)
+{
+	struct side sides[2] = {
+		{.rig = rig, .cpu = 0, .guest = true, .other = &sides[1]},
+		{.rig = rig, .cpu = 1, .halves = shape->halves, .other = &sides[0]},
+	};
+	pthread_t threads[2];
+
+	for (int i = 0; i < 2; i++) {
+		sides[i].flows = shape->flows;
+		sides[i].block = shape->block;
+		sides[i].rounds = shape->frames / shape->flows;
+	}
+	if (pthread_create(&threads[0], NULL, side_run, &sides[0]))
+		return -EAGAIN;
+	if (pthread_create(&threads[1], NULL, side_run, &sides[1]))
+		sides[1].error = -EAGAIN;
+	else
+		pthread_join(threads[1], NULL);
+	pthread_join(threads[0], NULL);
+	return sides[0].error ?: sides[1].error;
+}
+
+/* All that both have sent, each byte of the streams and each datagram. */
+static bool all_left(const struct sink_count *count, const struct shape *shape)
+{
+	return count->payload == (uint64_t)shape->frames / 2 * PAYLOAD &&
+	       count->frames - count->segments == shape->frames / 2;
+}
+
+static void run_order(const struct shape *shape)
+{
+	const struct colo_config sizes = {.max_flows = 64};
+	const struct sink_count *near, *far;
+	struct colo_counters c;
+	struct rig rig;
+	uint64_t begun;
+	double took;
+	int err;
+
+	err = rig_open(&rig, COLO_ROLE_PRIMARY, &sizes);
+	if (!err && shape->steer)
+		err = rig_steer(&rig, 0);
+	begun = scale_now();
+	if (!err)
+		err = run_sides(&rig, shape);
+	took = (scale_now() - begun) / 1e9;
+	if (err) {
+		claim(false, "%s: %s", shape->what, strerror(-err));
+		rig_close(&rig);
+		return;
+	}
+	near = &rig.sink->bss->near_count;
+	far = &rig.sink->bss->far_count;
+	for (begun = scale_now(); !all_left(far, shape) && scale_now() < begun + STALL_NS;)
+		sched_yield();
+	c = rig_counters(&rig);
+	figure("%s: %.0f pairs/s; %llu frames of P left when S came, %llu when P came, %llu locks not got",
+	       shape->what, shape->frames / took, (unsigned long long)c.p_matched,
+	       (unsigned long long)c.p_at_once, (unsigned long long)c.lock_failed);
+	figure("... out of order where they leave: %llu of %llu, at the client: %llu of %llu",
+	       near->inverted, near->frames, far->inverted, far->frames);
+	claim(all_left(near, shape) && all_left(far, shape) && !near->repeated,
+	      "%s: all of it left, once", shape->what);
+	claim(!near->inverted, "%s: it left in the guest's order", shape->what);
+	claim(!shape->steer || !far->inverted, "%s: and came in it", shape->what);
+	rig_close(&rig);
+}
+
+/* A guest that does not count upwards: were it not seen, nothing would be. */
+static void control(void)
+{
+	const struct colo_config sizes = {.max_flows = 64};
+	const struct frame_kind kind = {.payload = PAYLOAD};
+	struct batch *batch = &(struct batch){};
+	struct rig rig;
+	int err;
+
+	err = rig_open(&rig, COLO_ROLE_PRIMARY, &sizes);
+	batch_add(batch, 0, 2, &kind);
+	batch_add(batch, 0, 1, &kind);
+	batch_add(batch, 1, 2, &kind);
+	if (!err)
+		err = batch_from_guest(&rig, batch) ?: batch_from_link(&rig, batch, COLO_LINK_OUTPUT, 1);
+	claim(!err && rig_arrived(&rig) == 3 && rig.sink->bss->near_count.inverted == 1 &&
+		      rig.sink->bss->far_count.inverted == 1,
+	      "numbers that go down are counted");
+	rig_close(&rig);
+}
+
+void part_order(const struct scale *scale)
+{
+	const uint32_t frames = scale->full ? 960000 : 96000;
+	const struct shape shapes[] = {
+		{"32 flows, each leads 16 rounds", 32, 16, frames, false, true},
+		{"2 flows, each leads a round", 2, 1, frames, false, true},
+		{"2 flows, who comes", 2, 0, frames, false, true},
+		{"2 flows, S cuts in halves", 2, 1, frames, true, true},
+		{"2 flows, two queues at the client", 2, 1, frames, false, false},
+	};
+
+	control();
+	for (unsigned int i = 0; i < sizeof(shapes) / sizeof(*shapes); i++)
+		run_order(&shapes[i]);
+}
