@@ -216,7 +216,7 @@ class Side:
     def colo(self, command, *arguments):
         done = subprocess.run([COLO, command, self.name, '--netns', self.name,
                                *arguments], stdout=subprocess.PIPE, text=True,
-                              stderr=subprocess.PIPE, timeout=20)
+                              stderr=subprocess.PIPE, timeout=60)
         if done.returncode:
             raise Failed(f'{command}: {done.returncode}: {done.stderr}')
         return done.stdout
@@ -239,6 +239,7 @@ class Side:
     def dies(self):
         """The host is gone, without a last word, and does nothing meanwhile."""
         self.signal(signal.SIGSTOP)
+        self.died = time.monotonic()
         for dev in 'link0', 'path0', 'port0':
             sh(f'ip -n {self.name} link set {dev} down')
         self.kill()
@@ -342,6 +343,7 @@ class Pair:
 
     def cut(self):
         """The link is cut, and whatever other path there is."""
+        self.died = time.monotonic()
         sh('ip -n a link set link0 down; ip -n a link set path0 down')
 
     def mend(self):
@@ -379,6 +381,7 @@ class Session:
     """What a side may send, read from its pinned map."""
 
     def __init__(self, name):
+        self.name = name
         path = ctypes.create_string_buffer(
             f'/sys/fs/bpf/colo-bpf/{name}/maps/session'.encode())
         attr = struct.pack('QIII', ctypes.addressof(path), 0, 0, 0)
@@ -417,17 +420,25 @@ class Watch:
         self.sessions = [Session('a'), Session('s')]
         self.off = [pathlib.Path(f'/run/{side}.off') for side in 'as']
         self.both = self.looks = 0
+        self.since = {}     # when a side came to its mode
         self.ending = False
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def run(self):
         while not self.ending:
-            if all(session.sends() and not off.exists()
-                   for session, off in zip(self.sessions, self.off)):
+            # Two looks are two moments: one side's must enclose the other's.
+            looks = [self.sends(i) for i in (0, 1, 0, 1)]
+            if all(looks[:3]) or all(looks[1:]):
                 self.both += 1
+            for session in self.sessions:
+                self.since.setdefault((session.name, session.mode()),
+                                      time.monotonic())
             self.looks += 1
             time.sleep(0.001)
+
+    def sends(self, i):
+        return self.sessions[i].sends() and not self.off[i].exists()
 
     def end(self):
         until('some looks', lambda: self.looks > 100)
