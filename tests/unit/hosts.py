@@ -274,6 +274,9 @@ class Side:
         until(f'{self.name}: peer {health}',
               lambda: (self.status()['daemon'] or {}).get('peer') == health)
 
+    def running(self):
+        return self.process.poll() is None
+
     def ended(self):
         try:
             return self.process.wait(WAIT)
