@@ -375,7 +375,7 @@ daemon_start() {
 	local side=$1
 
 	in_host "$side" "$colo_bpf" run "$id-$side" \
-		--config "$dir/$side.conf" --wait-qmp-s 10 \
+		--config "$dir/$side.conf" \
 		--on-failover-qmp "$dir/$side.failover" </dev/null \
 		>>"$dir/$side.daemon.log" 2>&1 &
 	daemon_pid[$side]=$!
