@@ -98,18 +98,13 @@ static __always_inline int rst_known(const struct colo_flow *f, const struct col
 	return f->flags & COLO_F_BOTH_RST && s->seq == f->rst_seq && s->ack == f->rst_ack;
 }
 
-/*
- * P's next is an RST: S must show one at the same place, and nothing there. One
- * at another place is another RST: each may send several, and the link reorders.
- */
+/* P's next is an RST: S must show one at the same place, and nothing there. */
 static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 				      struct colo_frame *s)
 {
 	if (s->flags & COLO_FR_RST) {
-		if (s->seq != p->seq) {
-			m->s = s->next;
-			return 0;
-		}
+		if (s->seq != p->seq)
+			return match_failed(m, COLO_REASON_FLAGS, p->seq);
 		/* an RST may bring a text (RFC 9293 3.5.2), which leaves too */
 		if (p->data_len != s->data_len ||
 		    (p->data_len && pool_differ(p->data_off, s->data_off, p->data_len)))
@@ -124,7 +119,6 @@ static __always_inline long match_rst(struct match *m, struct colo_frame *p,
 		}
 		m->p = p->next;
 		match_remove_s(m, s);
-		m->s = m->flow->s_wait.head;
 		return 0;
 	}
 	if (vouched_for(m->flow, s->seq, s->end)) {
