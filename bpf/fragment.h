@@ -75,7 +75,8 @@ static __always_inline int fragment_room(const struct colo_session *ses)
 	if (!c)
 		return 0;
 	before = c->commit_ns;
-	if (before != began && __sync_val_compare_and_swap(&c->commit_ns, before, began) == before)
+	if (before != began &&
+	    __sync_val_compare_and_swap(&c->commit_ns, before, began) == before)
 		c->bound = 0;
 	return __sync_fetch_and_add(&c->bound, 1) < BINDINGS_MAX;
 }

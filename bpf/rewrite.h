@@ -15,8 +15,8 @@
 #include "numbers.h"
 #include "quote.h"
 
-#define WAIT_MAX     64   /* segments of a flow and side that wait */
-#define DROP_MAX     1024 /* more than any queue of a flow has */
+#define WAIT_MAX 64   /* segments of a flow and side that wait */
+#define DROP_MAX 1024 /* more than any queue of a flow has */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -68,7 +68,8 @@ static bool has_devices(const struct datapath_options *o)
 {
 	static const struct colo_config none;
 
-	return o->guest || o->port || o->link || o->peer || memcmp(&o->config, &none, sizeof(none));
+	return o->guest || o->port || o->link || o->peer ||
+	       memcmp(&o->config, &none, sizeof(none));
 }
 
 /* role: -1, the file's. A host that comes back has the other perhaps. */

@@ -16,7 +16,7 @@
 #define TAKE_NS        (1000 * MS_NS) /* for the peer to yield */
 #define TRY_NS         (400 * MS_NS)  /* a frame waits, and the peer's daemon is gone */
 #define TRY_AGAIN_NS   (1000 * MS_NS)
-#define ADOPT_GRACE_NS (1000 * MS_NS)  /* for the first heartbeat after a restart */
+#define ADOPT_GRACE_NS (1000 * MS_NS) /* for the first heartbeat after a restart */
 
 __u64 daemon_now(void)
 {

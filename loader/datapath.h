@@ -76,7 +76,7 @@ struct datapath_watch {
 		__u64 due_ns;
 	} flow[DATAPATH_WATCH_MAX];
 	__u32 count;
-	__u64 scan_ns;  /* when the frames are to be looked at */
+	__u64 scan_ns; /* when the frames are to be looked at */
 	struct datapath_cursor flows, translations;
 };
 

@@ -9,9 +9,9 @@
 #include "log.h"
 #include "progress.h"
 
-#define NAME_BYTES   32
-#define JOB_NEWS_MS  500
-#define SWITCH_MS    30000 /* for the last writes to reach the replica */
+#define NAME_BYTES  32
+#define JOB_NEWS_MS 500
+#define SWITCH_MS   30000 /* for the last writes to reach the replica */
 
 static const char *node_name(char name[NAME_BYTES], const char *kind, unsigned int disk)
 {
@@ -51,7 +51,8 @@ static bool check_node(struct task *task, json_t *nodes, const char *name, const
 
 json_t *disks_describe(struct task *task, struct daemon *d, bool secondary)
 {
-	json_t *nodes = task_qmp(task, false, "query-named-block-nodes", json_pack("{s:b}", "flat", 1));
+	json_t *nodes =
+		task_qmp(task, false, "query-named-block-nodes", json_pack("{s:b}", "flat", 1));
 	json_t *list = json_array();
 
 	for (unsigned int i = 0; nodes && i < d->config->disks; i++) {
@@ -64,7 +65,8 @@ json_t *disks_describe(struct task *task, struct daemon *d, bool secondary)
 			break;
 		node = find_node(nodes, sized);
 		bytes = json_object_get(json_object_get(node, "image"), "virtual-size");
-		json_array_append_new(list, json_pack("{s:s, s:O}", "node", sized, "bytes", bytes));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:O}", "node", sized, "bytes", bytes));
 	}
 	json_decref(nodes);
 	if (json_array_size(list) == d->config->disks && !*task_error(task))
@@ -87,11 +89,12 @@ bool disks_compare(struct task *task, struct daemon *d, json_t *mine, json_t *pe
 				 count, json_array_size(peers));
 	for (size_t i = 0; i < count; i++)
 		if (bytes_of(mine, i) != bytes_of(peers, i))
-			return task_fail(task,
-					 "disk \"%s\": %" JSON_INTEGER_FORMAT
-					 " bytes here, its replica \"%s\" at the peer has %" JSON_INTEGER_FORMAT,
-					 d->config->disk[i].node, bytes_of(mine, i),
-					 d->config->disk[i].replica, bytes_of(peers, i));
+			return task_fail(
+				task,
+				"disk \"%s\": %" JSON_INTEGER_FORMAT
+				" bytes here, its replica \"%s\" at the peer has %" JSON_INTEGER_FORMAT,
+				d->config->disk[i].node, bytes_of(mine, i),
+				d->config->disk[i].replica, bytes_of(peers, i));
 	return true;
 }
 
@@ -106,8 +109,8 @@ bool disks_export(struct task *task, struct daemon *d)
 		return true;
 	snprintf(port, sizeof(port), "%u", d->config->nbd_port);
 	if (!task_do(task, "nbd-server-start",
-		     json_pack("{s:{s:s, s:{s:s, s:s}}}", "addr", "type", "inet", "data", "host",
-			       self->address, "port", port)))
+		     json_pack("{s:{s:s, s:{s:s, s:s}}}", "addr", "type", "inet", "data",
+			       "host", self->address, "port", port)))
 		return false;
 	task_undo_qmp(task, "nbd-server-stop", NULL);
 	for (unsigned int i = 0; i < d->config->disks; i++)
@@ -166,7 +169,8 @@ static void undo_job(struct task *task, json_t *argument)
 	__u64 seen;
 
 	if (find_job(jobs, id))
-		task_do(task, "block-job-cancel", json_pack("{s:s, s:b}", "device", id, "force", 1));
+		task_do(task, "block-job-cancel",
+			json_pack("{s:s, s:b}", "device", id, "force", 1));
 	while (find_job(jobs, id)) {
 		seen = task_news_count(task);
 		json_decref(jobs);
@@ -178,7 +182,8 @@ static void undo_job(struct task *task, json_t *argument)
 }
 
 /* Are all copies complete but for what is written from now on? */
-static bool sync_look(struct task *task, struct daemon *d, struct progress *progress, bool *ready)
+static bool sync_look(struct task *task, struct daemon *d, struct progress *progress,
+		      bool *ready)
 {
 	json_t *jobs = task_qmp(task, false, "query-block-jobs", NULL);
 	__u64 done = 0, all = 0;
@@ -190,9 +195,10 @@ static bool sync_look(struct task *task, struct daemon *d, struct progress *prog
 
 		if (!job) {
 			json_decref(jobs);
-			return task_fail(task,
-					 "disk \"%s\": the copy to the peer ended early, QEMU's log may say why",
-					 d->config->disk[i].node);
+			return task_fail(
+				task,
+				"disk \"%s\": the copy to the peer ended early, QEMU's log may say why",
+				d->config->disk[i].node);
 		}
 		done += json_integer_value(json_object_get(job, "offset"));
 		all += json_integer_value(json_object_get(job, "len"));
@@ -336,7 +342,8 @@ bool disks_part(struct task *task, struct daemon *d)
 
 bool disks_remove(struct task *task, struct daemon *d)
 {
-	json_t *nodes = task_qmp(task, false, "query-named-block-nodes", json_pack("{s:b}", "flat", 1));
+	json_t *nodes =
+		task_qmp(task, false, "query-named-block-nodes", json_pack("{s:b}", "flat", 1));
 	static const char *const kinds[] = {"replica", "nbd"};
 	char name[NAME_BYTES];
 	bool done = nodes;
@@ -345,7 +352,8 @@ bool disks_remove(struct task *task, struct daemon *d)
 		for (unsigned int k = 0; k < 2; k++)
 			if (find_node(nodes, node_name(name, kinds[k], i)))
 				done = task_do(task, "blockdev-del",
-					       json_pack("{s:s}", "node-name", name)) && done;
+					       json_pack("{s:s}", "node-name", name)) &&
+				       done;
 	json_decref(nodes);
 	return done;
 }

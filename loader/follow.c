@@ -26,8 +26,8 @@ static void print_progress(json_t *event)
 	json_int_t rate = json_integer_value(json_object_get(event, "bytes_per_s"));
 	json_int_t left = json_integer_value(json_object_get(event, "left_ms"));
 
-	log_info("%s: %" PRIdMAX " of %" PRIdMAX " MB, %" PRIdMAX " MB/s, %" PRIdMAX ".%" PRIdMAX
-		 " s left",
+	log_info("%s: %" PRIdMAX " of %" PRIdMAX " MB, %" PRIdMAX " MB/s, %" PRIdMAX
+		 ".%" PRIdMAX " s left",
 		 step ? step : "?", (intmax_t)bytes >> 20, (intmax_t)total >> 20,
 		 (intmax_t)rate >> 20, (intmax_t)left / 1000, (intmax_t)left / 100 % 10);
 }

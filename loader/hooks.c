@@ -407,8 +407,9 @@ static void on_connect_timer(void *context)
 		d->qmp = qmp_new(fd, &handler, d);
 	if (!d->qmp || qmp_watch(d->qmp, d->loop)) {
 		if (fd < 0 && fd != d->connect_error)
-			log_info("%s: %s: waiting for QEMU, with `-qmp unix:%s,server=on,wait=off`",
-				 path, strerror(-fd), path);
+			log_info(
+				"%s: %s: waiting for QEMU, with `-qmp unix:%s,server=on,wait=off`",
+				path, strerror(-fd), path);
 		d->connect_error = fd;
 		connect_later(d, CONNECT_NS);
 		return;

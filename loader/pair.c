@@ -57,7 +57,8 @@ static bool set_capabilities(struct task *task, bool on, bool primary)
 		json_array_append_new(list, json_pack("{s:s, s:b}", "capability", "events",
 						      "state", on));
 	}
-	return task_do(task, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list));
+	return task_do(task, "migrate-set-capabilities",
+		       json_pack("{s:o}", "capabilities", list));
 }
 
 static void undo_capabilities(struct task *task, json_t *argument)
@@ -86,8 +87,8 @@ static bool listen_for_migration(struct task *task, struct daemon *d)
 
 	snprintf(uri, sizeof(uri), "%u", d->config->migration_port);
 	channel = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "channel-type", "main", "addr",
-			    "transport", "socket", "type", "inet", "host", config_self(d->config)->address,
-			    "port", uri);
+			    "transport", "socket", "type", "inet", "host",
+			    config_self(d->config)->address, "port", uri);
 	value = task_try(task, "migrate-incoming", json_pack("{s:[o]}", "channels", channel));
 	json_decref(value);
 	return true;
@@ -184,7 +185,8 @@ static void on_unprepare(struct daemon *d, json_t *arguments, struct channel_req
 	channel_reply(request, json_true());
 }
 
-static void on_translations(struct daemon *d, json_t *arguments, struct channel_request *request)
+static void on_translations(struct daemon *d, json_t *arguments,
+			    struct channel_request *request)
 {
 	int err = translations_import(&d->dp, json_object_get(arguments, "flows"));
 
@@ -218,7 +220,9 @@ static bool check_self(struct task *task, struct daemon *d)
 	if (!value)
 		return false;
 	if (!colo)
-		return task_fail(task, "this QEMU has no COLO (capability x-colo): too old, or built without --enable-replication");
+		return task_fail(
+			task,
+			"this QEMU has no COLO (capability x-colo): too old, or built without --enable-replication");
 	return check_status(task, fit, "a guest that runs, or waits to be started, is needed");
 }
 
@@ -245,7 +249,8 @@ static bool set_parameters(struct task *task, struct daemon *d)
 {
 	return task_do(task, "migrate-set-parameters",
 		       json_pack("{s:I, s:I, s:I}", "max-bandwidth", (json_int_t)4 << 30,
-				 "downtime-limit", (json_int_t)DOWNTIME_MS, "x-checkpoint-delay",
+				 "downtime-limit", (json_int_t)DOWNTIME_MS,
+				 "x-checkpoint-delay",
 				 (json_int_t)d->config->checkpoint.period_ms));
 }
 
@@ -302,11 +307,13 @@ static bool migration_look(struct task *task, struct daemon *d, struct progress 
 	snprintf(status, 32, "%s", text ? text : "none");
 	ram = json_object_get(value, "ram");
 	if (ram)
-		progress_step(d, progress, json_integer_value(json_object_get(ram, "transferred")),
+		progress_step(d, progress,
+			      json_integer_value(json_object_get(ram, "transferred")),
 			      json_integer_value(json_object_get(ram, "transferred")) +
 				      json_integer_value(json_object_get(ram, "remaining")));
 	if (going && migration_ended(status))
-		going = task_fail(task, "the guest's state could not be copied: migration %s%s%s",
+		going = task_fail(task,
+				  "the guest's state could not be copied: migration %s%s%s",
 				  status, why ? ": " : "", why ? why : "");
 	json_decref(value);
 	return going;
@@ -370,7 +377,8 @@ static bool bring_up_steps(struct task *task, struct daemon *d, const struct bri
 {
 	bool sync = !how->disks_equal && d->config->disks;
 
-	if (!check_self(task, d) || !check_peer(task, d) || !take_role(task, d, COLO_ROLE_PRIMARY))
+	if (!check_self(task, d) || !check_peer(task, d) ||
+	    !take_role(task, d, COLO_ROLE_PRIMARY))
 		return false;
 	if (!disks_remove(task, d) || !prepare_peer(task, d, how))
 		return false;
@@ -493,7 +501,8 @@ static void yank_all(struct task *task, struct daemon *d)
 	size_t i;
 
 	json_array_foreach(instances, i, instance)
-		json_decref(task_try_oob(task, "yank", json_pack("{s:[O]}", "instances", instance)));
+		json_decref(task_try_oob(task, "yank",
+					 json_pack("{s:[O]}", "instances", instance)));
 	json_decref(instances);
 }
 

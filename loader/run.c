@@ -72,8 +72,9 @@ static int open_signals(void)
 static int ring_open(struct daemon *d)
 {
 	d->ring = ring_buffer__new(d->dp.map_fd[MAP_EVENTS], daemon_ring_event, d, NULL);
-	return d->ring ? loop_add(d->loop, ring_buffer__epoll_fd(d->ring), EPOLLIN, on_ring, d) :
-			 -errno;
+	return d->ring ?
+		       loop_add(d->loop, ring_buffer__epoll_fd(d->ring), EPOLLIN, on_ring, d) :
+		       -errno;
 }
 
 int daemon_switch_role(struct daemon *d, enum colo_role role)

@@ -13,10 +13,10 @@
 #include "log.h"
 #include "task.h"
 
-#define STACK_BYTES   (256 << 10)
-#define GUARD_BYTES   4096
-#define UNDO_CALL_MS  5000
-#define ERROR_BYTES   512
+#define STACK_BYTES  (256 << 10)
+#define GUARD_BYTES  4096
+#define UNDO_CALL_MS 5000
+#define ERROR_BYTES  512
 
 enum wait {
 	WAIT_NOTHING,

@@ -95,7 +95,8 @@ bool task_until(struct task *task, bool (*holds)(struct daemon *d), __u32 timeou
 /* ---- within a task: failure ---------------------------------------------- */
 
 /* Says why the task fails; the first reason stands. Returns false. */
-bool task_fail(struct task *task, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool task_fail(struct task *task, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 const char *task_error(const struct task *task);
 
 /*

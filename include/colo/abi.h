@@ -506,7 +506,7 @@ struct colo_translation {
 	X(rw_in_kept, "... that were kept until the guest acknowledges them")      \
 	X(rw_in_redelivered, "... that the guest had lost and was given again")    \
 	X(rw_in_replayed, "... that the guest was given in its new life")          \
-	X(rw_in_unkept, "... that could not be kept for one or the other")                     \
+	X(rw_in_unkept, "... that could not be kept for one or the other")         \
 	X(rw_out, "frames of the secondary's guest sent over the link")            \
 	X(rw_out_translated, "... with numbers translated")                        \
 	X(rw_syn_waited, "frames that waited for the primary's ISN, SYNs first")   \

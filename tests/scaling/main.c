@@ -97,11 +97,8 @@ static const struct {
 	const char *name;
 	void (*run)(const struct scale *scale);
 } parts[] = {
-	{"flows", part_flows},
-	{"secondary", part_rewrite},
-	{"order", part_order},
-	{"ring", part_ring},
-	{"bounds", part_bounds},
+	{"flows", part_flows}, {"secondary", part_rewrite}, {"order", part_order},
+	{"ring", part_ring},   {"bounds", part_bounds},
 };
 
 static int run_parts(void)

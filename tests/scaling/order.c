@@ -185,7 +185,8 @@ static void control(void)
 	batch_add(batch, 0, 1, &kind);
 	batch_add(batch, 1, 2, &kind);
 	if (!err)
-		err = batch_from_guest(&rig, batch) ?: batch_from_link(&rig, batch, COLO_LINK_OUTPUT, 1);
+		err = batch_from_guest(&rig, batch) ?:
+			      batch_from_link(&rig, batch, COLO_LINK_OUTPUT, 1);
 	claim(!err && rig_arrived(&rig) == 3 && rig.sink->bss->near_count.inverted == 1 &&
 		      rig.sink->bss->far_count.inverted == 1,
 	      "numbers that go down are counted");

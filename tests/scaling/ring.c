@@ -27,7 +27,8 @@ static int differ(uint32_t flow, uint32_t times)
 		p.count = s.count = 0;
 		batch_add(&p, 2 * flow, 10 + 2 * n, &kind);
 		batch_add(&s, 2 * flow, 11 + 2 * n, &kind);
-		err = batch_from_guest(&rig, &p) ?: batch_from_link(&rig, &s, COLO_LINK_OUTPUT, 1);
+		err = batch_from_guest(&rig, &p) ?:
+						   batch_from_link(&rig, &s, COLO_LINK_OUTPUT, 1);
 	}
 	return err;
 }

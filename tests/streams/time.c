@@ -13,6 +13,8 @@
 #define SLICE_MS 10 /* of a wait, between two looks of the daemon */
 #define KEYS_MAX 64 /* flows of a scenario whose flows end by time */
 
+#define STILL_NS 1000000 /* nothing by the scenario's clock: see SCALE */
+
 /*
  * How old something is by the scenario's clock, `ns` later: as a time of now. The
  * clock stands still between two waits; what came in between keeps its order.
@@ -22,7 +24,9 @@ static uint64_t aged(const struct scenario *s, uint64_t since, uint64_t now, uin
 	uint64_t age = since < s->clock_ns ? s->clock_ns - since : 0;
 	uint64_t order = since < s->clock_ns ? 0 : (since - s->clock_ns) / 1024;
 
-	return now > age + ns ? now - age - ns + order : 0;
+	if (since >= s->clock_ns && order < STILL_NS)
+		age = STILL_NS - order;
+	return now > age + ns ? now - age - ns : 0;
 }
 
 static void age_flows(struct scenario *s, uint64_t now, uint64_t ns)

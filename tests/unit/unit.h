@@ -10,12 +10,12 @@
 
 #include <cmocka.h>
 
-#define UNIT_GROUPS(X)                                                                \
-	X(link)                                                                       \
-	X(peer)                                                                       \
-	X(session)                                                                    \
-	X(options)                                                                    \
-	X(qmp)                                                                        \
+#define UNIT_GROUPS(X) \
+	X(link)        \
+	X(peer)        \
+	X(session)     \
+	X(options)     \
+	X(qmp)         \
 	X(status) X(translations) X(loop) X(config) X(channel) X(grant) X(task)
 
 /* What is logged (on stderr) goes into a file, and from there into `text`. */
