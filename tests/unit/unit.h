@@ -10,10 +10,18 @@
 
 #include <cmocka.h>
 
-#define UNIT_GROUPS(X)                                                                   \
-	X(link)                                                                          \
-	X(peer) X(session) X(options) X(qmp) X(status) X(translations) X(loop) X(config) \
-		X(channel) X(grant)
+#define UNIT_GROUPS(X)  \
+	X(link)         \
+	X(peer)         \
+	X(session)      \
+	X(options)      \
+	X(qmp)          \
+	X(status)       \
+	X(translations) \
+	X(loop)         \
+	X(config)       \
+	X(channel)      \
+	X(grant)
 
 /* What is logged (on stderr) goes into a file, and from there into `text`. */
 void unit_capture_begin(void);
