@@ -140,6 +140,8 @@ lint: $(SKELETONS)
 install: all
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/colo-bpf
 	install -D -m 644 docs/colo-bpf.8 $(DESTDIR)$(PREFIX)/share/man/man8/colo-bpf.8
+	install -D -m 644 docs/colo-bpf.conf.5 \
+		$(DESTDIR)$(PREFIX)/share/man/man5/colo-bpf.conf.5
 	install -D -m 644 loader/colo-bpf.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/colo-bpf
 	install -d $(DESTDIR)$(PREFIX)/share/colo-bpf/qemu-patches

@@ -93,6 +93,8 @@ static int attach_config(struct datapath_options *o, const char *file, int role)
 	o->peer = peer;
 	o->config = config->proxy;
 	err = datapath_attach(o);
+	/* These were lent. */
+	o->guest = o->port = o->link = o->peer = NULL;
 	config_free(config);
 	return err ? EXIT_FAILED : EXIT_OK;
 }

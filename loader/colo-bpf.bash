@@ -9,7 +9,7 @@ _colo_bpf() {
 		words=$(colo-bpf --help | sed -n 's/^  \([a-z]*\) .*/\1/p')
 	elif [[ $before == --guest || $before == --port || $before == --link ]]; then
 		words=$(ls /sys/class/net)
-	elif [[ $before == --qmp || $before == --on-failover-qmp ]]; then
+	elif [[ $before == --qmp || $before == --config || $before == --dir || $before == --on-failover-qmp ]]; then
 		compopt -o default
 	elif [ "$before" = --netns ]; then
 		words=$(ls /run/netns 2>/dev/null)

@@ -9,8 +9,9 @@
 #include "options.h"
 #include "output.h"
 
-static int load(int argc, char **argv, const char *command, const char *summary,
-		struct config **config)
+/* NULL: *status is what to end with. */
+static struct config *load(int argc, char **argv, const char *command, const char *summary,
+			   int *status)
 {
 	const char *name = NULL, *file = NULL;
 	const struct option_row rows[] = {
@@ -19,26 +20,26 @@ static int load(int argc, char **argv, const char *command, const char *summary,
 		 .help = "the file (" CONFIG_DIR "/NAME.conf)"},
 		{OPTION_END},
 	};
-	int status = options_parse(command, summary, rows, argc, argv);
 	char path[256];
 
-	if (status != -1)
-		return status;
-	if (!name == !file)
-		return options_bad(command, "NAME or --config FILE is needed");
+	*status = options_parse(command, summary, rows, argc, argv);
+	if (*status == -1 && !name == !file)
+		*status = options_bad(command, "NAME or --config FILE is needed");
+	if (*status != -1)
+		return NULL;
 	if (name)
 		config_default_path(path, sizeof(path), name);
-	*config = config_load(file ? file : path);
-	return *config ? -1 : EXIT_FAILED;
+	*status = EXIT_FAILED;
+	return config_load(file ? file : path);
 }
 
 static int check(int argc, char **argv)
 {
-	struct config *config = NULL;
-	int status =
-		load(argc, argv, "config check", "Say what is wrong with the file", &config);
+	int status;
+	struct config *config =
+		load(argc, argv, "config check", "Say what is wrong with the file", &status);
 
-	if (status != -1)
+	if (!config)
 		return status;
 	log_info("%s: is well", config->path);
 	config_free(config);
@@ -47,11 +48,11 @@ static int check(int argc, char **argv)
 
 static int show(int argc, char **argv)
 {
-	struct config *config = NULL;
-	int status =
-		load(argc, argv, "config show", "Show all settings with their values", &config);
+	int status;
+	struct config *config =
+		load(argc, argv, "config show", "Show all settings with their values", &status);
 
-	if (status != -1)
+	if (!config)
 		return status;
 	status = output(config_describe(config)) ? EXIT_FAILED : EXIT_OK;
 	config_free(config);

@@ -176,9 +176,9 @@ static void on_visitor(void *context, __u32 events)
 	loop_timer_set(service->loop, &visitor->timer, daemon_now() + IDLE_NS);
 	for (struct visitor *v = visitor; v; v = v->next, count++)
 		oldest = v;
+	send(fd, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL);
 	if (count > CLIENTS_MAX)
 		visitor_end(oldest);
-	send(fd, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL);
 }
 
 /* -------------------------------------------------------------- service -- */

@@ -393,7 +393,7 @@ static void stranger_line(struct stranger *x, char *line, size_t size, __u64 cou
 
 	for (int i = 0; i < 8; i++)
 		all[i] = count >> (56 - 8 * i);
-	memcpy(all + 8, json, strlen(json));
+	snprintf((char *)all + 8, sizeof(all) - 8, "%s", json);
 	secret_mac(mac, &x->key, all, 8 + strlen(json));
 	hex(code, mac, sizeof(mac));
 	snprintf(line, size, "%s %s\n", code, json);
