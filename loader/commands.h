@@ -14,6 +14,7 @@
 	X(passthrough, "Let flows leave uncompared: add, del, list")              \
 	X(events, "Follow the events of an instance, one JSON object a line")     \
 	X(checkpoint, "Ask for a checkpoint")                                     \
+	X(checkpoints, "Show the last checkpoints, and what they took")           \
 	X(failover, "Let this side go on alone")                                  \
 	X(probe, "Show what this kernel, devices and QEMU can do")                \
 	X(version, "Show the versions")

@@ -12,6 +12,7 @@
 #include <linux/types.h>
 
 #include "datapath.h"
+#include "history.h"
 #include "peer.h"
 #include "qmp.h"
 #include "session.h"
@@ -33,7 +34,10 @@ struct daemon_options {
 	__u32 peer_timeout_ms;
 	__u32 ack_timeout_ms; /* QEMU's, for our answers */
 	__u32 wait_qmp_s;     /* for the socket to be there */
-	int peer_lost;        /* enum lost_policy */
+	/* Between checkpoints: see history_allowed(). */
+	__u32 min_distance_ms;
+	__u32 stop_percent;
+	int peer_lost; /* enum lost_policy */
 };
 
 /* A stage of QEMU's that was announced. */
@@ -45,6 +49,13 @@ struct stage {
 
 struct server;
 
+/* What is known of the primary's replica (replica.c). */
+struct replica {
+	bool asked;   /* QEMU's answer is awaited */
+	bool failed;  /* and it was said */
+	__u64 ask_ns; /* when QEMU is to be asked the next time */
+};
+
 struct daemon {
 	struct daemon_options options;
 	struct datapath dp;
@@ -53,6 +64,8 @@ struct daemon {
 	struct peer peer;
 	struct server *server;
 	struct ring_buffer *ring;
+	struct history history;
+	struct replica replica;
 
 	struct stage stage; /* the one that is being handled */
 	__u8 guest_mac[6];  /* as QEMU says, 0 if it has several NICs */
@@ -109,6 +122,14 @@ bool server_owns(const struct daemon *d, int fd);
 bool server_is_listener(const struct daemon *d, int fd);
 /* To all that follow the events; taken over. */
 void server_publish(struct daemon *d, json_t *event);
+
+/*
+ * replica.c: the primary watches its replica, which QEMU's checkpoints and its
+ * guest do not wait for. When it has lost something this side goes on alone.
+ */
+void replica_watch(struct daemon *d, __u64 now); /* asks QEMU, if it is time to */
+void replica_ask(struct daemon *d);              /* ... now */
+void replica_event(struct daemon *d, const char *name, json_t *data);
 
 /* announce.c: gratuitous ARP on the port for the guest's addresses. */
 int announce_guest(const struct datapath *dp, const __u8 mac[6]);

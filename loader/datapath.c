@@ -41,6 +41,7 @@ const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_LINK_SENT] = "link_sent",
 	[MAP_LINK_RECEIVED] = "link_received",
 	[MAP_LINK_PEER] = "link_peer",
+	[MAP_CHECKPOINTS] = "checkpoints",
 	[MAP_EVENTS] = "events",
 };
 
@@ -92,6 +93,11 @@ static size_t frames_bytes(const struct datapath *dp)
 	return page_round((size_t)dp->max_frames * sizeof(struct colo_frame));
 }
 
+static size_t checkpoints_bytes(void)
+{
+	return page_round(COLO_CHECKPOINTS * sizeof(struct colo_checkpoint));
+}
+
 /* Not ours: other key or value size. Counts are checked where they matter. */
 static int check_map(const char *name, enum datapath_map map, int fd, enum colo_role role,
 		     struct bpf_map_info *info)
@@ -117,6 +123,7 @@ static int check_map(const char *name, enum datapath_map map, int fd, enum colo_
 		[MAP_LINK_SENT] = sizeof(struct colo_link_count),
 		[MAP_LINK_RECEIVED] = sizeof(struct colo_link_count),
 		[MAP_LINK_PEER] = sizeof(struct colo_link_peer),
+		[MAP_CHECKPOINTS] = sizeof(struct colo_checkpoint),
 	};
 	__u32 length = sizeof(*info);
 	int err;
@@ -254,7 +261,8 @@ int datapath_open(const char *name, struct datapath *dp)
 	dp->session = map_memory(dp->map_fd[MAP_SESSION], sizeof(*dp->session));
 	dp->frames = map_memory(dp->map_fd[MAP_FRAMES], frames_bytes(dp));
 	dp->link_peer = map_memory(dp->map_fd[MAP_LINK_PEER], sizeof(*dp->link_peer));
-	if (!dp->config || !dp->session || !dp->frames || !dp->link_peer) {
+	dp->checkpoints = map_memory(dp->map_fd[MAP_CHECKPOINTS], checkpoints_bytes());
+	if (!dp->config || !dp->session || !dp->frames || !dp->link_peer || !dp->checkpoints) {
 		err = -errno;
 		log_error("%s/%s: the maps cannot be mapped into memory: %s", COLO_PIN_ROOT,
 			  name, strerror(-err));
@@ -276,6 +284,8 @@ void datapath_close(struct datapath *dp)
 		munmap((void *)dp->frames, frames_bytes(dp));
 	if (dp->link_peer)
 		munmap((void *)dp->link_peer, page_round(sizeof(*dp->link_peer)));
+	if (dp->checkpoints)
+		munmap(dp->checkpoints, checkpoints_bytes());
 	if (dp->link.fd >= 0)
 		close(dp->link.fd);
 	for (int i = 0; i < MAP_COUNT; i++)
@@ -427,6 +437,7 @@ int datapath_reset(struct datapath *dp)
 		return err;
 	}
 	reset_frames(dp);
+	memset(dp->checkpoints, 0, checkpoints_bytes());
 	memset(&dp->watch, 0, sizeof(dp->watch));
 	dp->session->request_epoch = 0;
 	dp->session->request_reason = COLO_REASON_NONE;

@@ -42,6 +42,7 @@ enum datapath_map {
 	MAP_LINK_SENT,
 	MAP_LINK_RECEIVED,
 	MAP_LINK_PEER,
+	MAP_CHECKPOINTS,
 	MAP_EVENTS,
 	MAP_COUNT,
 };
@@ -96,6 +97,7 @@ struct datapath {
 	volatile struct colo_session *session;
 	volatile struct colo_frame *frames;
 	volatile struct colo_link_peer *link_peer;
+	struct colo_checkpoint *checkpoints; /* [COLO_CHECKPOINTS] */
 	__u32 max_frames;
 	struct datapath_watch watch;
 	struct datapath_link link;

@@ -24,14 +24,31 @@ static const struct {
 	{"secondary-reset", EVENT_RESET}, {"failover", EVENT_FAILOVER},
 };
 
+/* It is over, and the session does not depend on it; the next may be due. */
+#define STAGE_RESUME "primary-resume"
+
 static void publish_stage(struct daemon *d)
 {
 	server_publish(d, json_pack("{s:s, s:s, s:I}", "event", "stage", "stage", d->stage.name,
 				    "epoch", (json_int_t)d->stage.epoch));
 }
 
-static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool ack)
+static void handle_resume(struct daemon *d)
 {
+	json_t *event = history_describe(&d->history.last);
+
+	json_object_set_new(event, "event", json_string("checkpoint"));
+	server_publish(d, event);
+	replica_ask(d);
+	if (d->ask_ns != NO_TIMER)
+		d->ask_ns = 0;
+}
+
+/* figures: of the checkpoint, as history_stage() takes them. */
+static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool ack,
+			 const json_t *figures)
+{
+	history_stage(&d->history, name, epoch, figures, daemon_now());
 	snprintf(d->stage.name, sizeof(d->stage.name), "%s", name);
 	d->stage.epoch = epoch;
 	d->stage.ack = ack;
@@ -40,7 +57,12 @@ static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool a
 			continue;
 		log_debug("QEMU: stage %s, epoch %llu", name, epoch);
 		daemon_event(d, stages[i].event);
+		history_stage_end(&d->history, name, d->dp.session->epoch, daemon_now());
 		publish_stage(d);
+		return;
+	}
+	if (!strcmp(name, STAGE_RESUME)) {
+		handle_resume(d);
 		return;
 	}
 	log_error("QEMU: stage \"%s\" is unknown here: its hooks are newer than this colo-bpf",
@@ -59,11 +81,16 @@ static void on_event(void *context, const char *name, json_t *data)
 				&ack))
 			log_error("QEMU: event %s without stage or epoch", name);
 		else
-			handle_stage(d, text, epoch, ack);
+			handle_stage(d, text, epoch, ack, data);
 	} else if (!strcmp(name, "COLO_EXIT")) {
 		json_unpack(data, "{s?s}", "reason", &text);
 		log_info("QEMU: COLO_EXIT, reason %s", text ? text : "none");
+		replica_ask(d);
 		daemon_event(d, EVENT_COLO_EXIT);
+	} else if (!strcmp(name, "RESUME")) {
+		history_running(&d->history, daemon_now());
+	} else {
+		replica_event(d, name, data);
 	}
 }
 
@@ -254,8 +281,9 @@ static void answer_query(void *context, json_t *value, const char *error)
 		 session_state_names[d->session.state], name_mode(d->dp.session->mode),
 		 d->dp.session->epoch, mode, stage ? ", waits at " : "", stage ? stage : "");
 	notify_manager("READY=1");
+	history_adopt(&d->history, value, daemon_now());
 	if (stage)
-		handle_stage(d, stage, stage_epoch, true);
+		handle_stage(d, stage, stage_epoch, true, value);
 	else
 		adopt_qemu(d, mode, epoch);
 }

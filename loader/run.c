@@ -255,6 +255,8 @@ int cmd_run(int argc, char **argv)
 		.heartbeat_ms = 50,
 		.peer_timeout_ms = 200,
 		.ack_timeout_ms = 5000,
+		.min_distance_ms = 5,
+		.stop_percent = 50,
 	};
 	const struct option_row rows[] = {
 		{OPTION_NAME, .argument = "NAME", .required = true, .value = &o.name},
@@ -274,6 +276,12 @@ int cmd_run(int argc, char **argv)
 		{OPTION_NUMBER, .name = "ack-timeout-ms", .argument = "MS",
 		 .value = &o.ack_timeout_ms, .min = 100, .max = 600000,
 		 .help = "QEMU waits that long for the daemon (5000)"},
+		{OPTION_NUMBER, .name = "min-distance-ms", .argument = "MS",
+		 .value = &o.min_distance_ms, .min = 0, .max = 60000,
+		 .help = "the guest runs at least that long between checkpoints (5)"},
+		{OPTION_NUMBER, .name = "stop-percent", .argument = "N",
+		 .value = &o.stop_percent, .min = 1, .max = 100,
+		 .help = "of the time the guest stands still for checkpoints at most (50)"},
 		{OPTION_NUMBER, .name = "wait-qmp-s", .argument = "SECONDS",
 		 .value = &o.wait_qmp_s, .min = 0, .max = 3600,
 		 .help = "wait for the QMP socket to be there (0)"},

@@ -41,6 +41,8 @@ enum session_event {
 	EVENT_PEER_TAKING,
 	EVENT_PEER_ACTIVE,
 	EVENT_PEER_YIELDED,
+	/* the primary's replica has lost something; sent again while it lasts */
+	EVENT_REPLICA_FAILED,
 	/* the peer has not answered TAKING in time */
 	EVENT_TAKE_TIMEOUT,
 	/* the operator's failover, with a peer that lives and without */

@@ -10,7 +10,15 @@
 
 #include <cmocka.h>
 
-#define UNIT_GROUPS(X) X(link) X(peer) X(session) X(options) X(qmp) X(status) X(translations)
+#define UNIT_GROUPS(X)  \
+	X(link)         \
+	X(peer)         \
+	X(session)      \
+	X(options)      \
+	X(qmp)          \
+	X(status)       \
+	X(translations) \
+	X(history)
 
 struct unit_result {
 	unsigned int tests;
