@@ -346,12 +346,14 @@ failover_commands() {
 	END
 }
 
+# daemon_start SIDE [OPTION...]
 daemon_start() {
 	local side=$1
 
+	shift
 	in_host "$side" "$colo_bpf" run "$id-$side" \
 		--qmp "$dir/$side.qmp-daemon" --wait-qmp-s 10 \
-		--on-failover-qmp "$dir/$side.failover" </dev/null \
+		--on-failover-qmp "$dir/$side.failover" "$@" </dev/null \
 		>>"$dir/$side.daemon.log" 2>&1 &
 	daemon_pid[$side]=$!
 	disown
