@@ -13,6 +13,7 @@
  */
 #include "stream.h"
 #include "datagram.h"
+#include "gate.h"
 #include "mirror.h"
 #include "passthrough.h"
 #include "span.h"
@@ -334,15 +335,20 @@ int port_in(struct __sk_buff *ctx)
 	parsed = packet_parse(ctx, FROM_CLIENT);
 	if (parsed != PARSE_OK)
 		COUNT(in_parse_failed);
+	if (!gate_enter(ses))
+		return CTX_DROP;
 	/* read once: tag and count must be of the same epoch */
-	epoch = *(volatile __u64 *)&ses->epoch;
+	epoch = *(volatile __u64 *)&ses->input_epoch;
 	link_count(&link_sent, epoch, link_tcp_bytes(&s->pkt, parsed));
 	/* first the link: the control frame of an answer must not overtake it */
 	if (link_send_copy(ctx, COLO_LINK_INPUT, epoch, c->link_ifindex))
 		COUNT(in_mirror_failed);
 	else
 		COUNT(in_mirrored);
-	return ctx_send(c->guest_ifindex);
+	/* a copy: the packet itself would be sent behind the gate */
+	ctx_send_copy(ctx, c->guest_ifindex);
+	gate_leave();
+	return CTX_DROP;
 }
 
 /* S's packet is kept until P's comes. */
@@ -712,6 +718,7 @@ __noinline int control_reclaim(struct colo_flow *f)
 SEC("tc")
 int control(struct __sk_buff *ctx)
 {
+	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
 	struct scratch *s = scratch_get();
 	struct colo_control *op;
@@ -719,11 +726,13 @@ int control(struct __sk_buff *ctx)
 	struct colo_flow *f;
 	__u32 ret = 0;
 
-	if (!c || !s || ctx_load(ctx, 0, &s->control, sizeof(s->control)))
+	if (!c || !s || !ses || ctx_load(ctx, 0, &s->control, sizeof(s->control)))
 		return 0;
 	op = &s->control;
 	if (op->op == COLO_CONTROL_REQUEST)
 		return request(op->reason, &op->key, 0);
+	if (op->op == COLO_CONTROL_MARK)
+		return gate_mark(ctx, ses, s, c->guest_ifindex, 0);
 	f = bpf_map_lookup_elem(&flows, &op->key);
 	if (!f)
 		return 0;

@@ -158,13 +158,36 @@ static void judge_peer(struct daemon *d, __u64 now)
 /* ------------------------------------------------------------- actions --- */
 
 /* The answer to a stage: done, or QEMU leaves COLO at once. */
-static int stage_done(struct daemon *d, int err)
+static int stage_marked(struct daemon *d, int err, __u64 mark)
 {
 	if (err)
 		log_error("%s, epoch %llu: %s: QEMU is told to leave COLO", d->stage.name,
 			  d->stage.epoch, strerror(-err));
-	hooks_ack(d, err ? strerror(-err) : NULL);
+	hooks_ack(d, err ? strerror(-err) : NULL, mark);
 	return err;
+}
+
+static int stage_done(struct daemon *d, int err)
+{
+	return stage_marked(d, err, 0);
+}
+
+static int act_stop(struct daemon *d)
+{
+	__u64 mark = 0;
+	int err = 0;
+
+	if (d->stage.mark)
+		err = release_stop(&d->dp, d->stage.epoch, &mark);
+	return stage_marked(d, err, mark);
+}
+
+static int act_reset(struct daemon *d)
+{
+	__u64 mark = 0;
+	int err = release_reset(&d->dp, d->stage.epoch, d->stage.mark ? &mark : NULL);
+
+	return stage_marked(d, err, mark);
 }
 
 static int act_failover(struct daemon *d)
@@ -182,7 +205,7 @@ static int act_failover(struct daemon *d)
 	log_info("failover: this host goes on, %d address%s announced by ARP",
 		 announced > 0 ? announced : 0, announced == 1 ? "" : "es");
 	/* QEMU would run the guest anyway. */
-	hooks_ack(d, NULL);
+	hooks_ack(d, NULL, 0);
 	return 0;
 }
 
@@ -212,10 +235,12 @@ static int act(void *context, enum session_action action, enum session_event eve
 	case ACTION_START:
 		start_session(d);
 		return stage_done(d, release_start(&d->dp, d->stage.epoch));
+	case ACTION_STOP:
+		return act_stop(d);
 	case ACTION_COMMIT:
 		return stage_done(d, release_commit(&d->dp, d->stage.epoch));
 	case ACTION_RESET:
-		return stage_done(d, release_reset(&d->dp, d->stage.epoch, NULL));
+		return act_reset(d);
 	case ACTION_FAILOVER:
 		return act_failover(d);
 	case ACTION_FAIL_OVER_QEMU:
@@ -242,7 +267,7 @@ static int act(void *context, enum session_action action, enum session_event eve
 	case ACTION_REFUSE:
 		log_error("QEMU: stage %s: refused, this side is %s", d->stage.name,
 			  session_state_names[d->session.state]);
-		hooks_ack(d, "the other side goes on alone");
+		hooks_ack(d, "the other side goes on alone", 0);
 		return 0;
 	case ACTION_NONE:
 	case SESSION_ACTIONS:
@@ -273,7 +298,7 @@ void daemon_event(struct daemon *d, enum session_event event)
 		log_error(
 			"QEMU: stage %s is not expected in state %s: QEMU is told to leave COLO",
 			d->stage.name, session_state_names[d->session.state]);
-		hooks_ack(d, "not expected: the proxy's data path is not in COLO");
+		hooks_ack(d, "not expected: the proxy's data path is not in COLO", 0);
 	}
 }
 

@@ -40,7 +40,8 @@ struct daemon_options {
 struct stage {
 	char name[32];
 	__u64 epoch;
-	bool ack; /* QEMU waits for our answer */
+	bool ack;  /* QEMU waits for our answer */
+	bool mark; /* which is to name a mark */
 };
 
 struct server;
@@ -95,7 +96,8 @@ const char *daemon_failover(struct daemon *d);
 
 /* hooks.c */
 int hooks_connect(struct daemon *d);
-void hooks_ack(struct daemon *d, const char *error); /* NULL: done */
+/* error NULL: done; mark 0: there is none to name. */
+void hooks_ack(struct daemon *d, const char *error, __u64 mark);
 void hooks_ask(struct daemon *d, __u64 epoch, const char *reason);
 void hooks_fail_over(struct daemon *d);
 bool hooks_check_file(const char *path);

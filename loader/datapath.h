@@ -38,6 +38,7 @@ enum datapath_map {
 	MAP_DIGEST_KEY,
 	MAP_INPUTS, /* of a secondary, as the next */
 	MAP_INPUT_RING,
+	MAP_GATES,
 	MAP_LINK_SENT,
 	MAP_LINK_RECEIVED,
 	MAP_LINK_PEER,

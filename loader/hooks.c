@@ -30,11 +30,12 @@ static void publish_stage(struct daemon *d)
 				    "epoch", (json_int_t)d->stage.epoch));
 }
 
-static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool ack)
+static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool ack, bool mark)
 {
 	snprintf(d->stage.name, sizeof(d->stage.name), "%s", name);
 	d->stage.epoch = epoch;
 	d->stage.ack = ack;
+	d->stage.mark = mark;
 	for (size_t i = 0; i < sizeof(stages) / sizeof(*stages); i++) {
 		if (strcmp(stages[i].name, name))
 			continue;
@@ -52,14 +53,14 @@ static void on_event(void *context, const char *name, json_t *data)
 	struct daemon *d = context;
 	const char *text = NULL;
 	json_int_t epoch = 0;
-	int ack = 1;
+	int ack = 1, mark = 0;
 
 	if (!strcmp(name, "COLO_PROXY_STAGE")) {
-		if (json_unpack(data, "{s:s, s:I, s?b}", "stage", &text, "epoch", &epoch, "ack",
-				&ack))
+		if (json_unpack(data, "{s:s, s:I, s?b, s?b}", "stage", &text, "epoch", &epoch,
+				"ack", &ack, "mark", &mark))
 			log_error("QEMU: event %s without stage or epoch", name);
 		else
-			handle_stage(d, text, epoch, ack);
+			handle_stage(d, text, epoch, ack, mark);
 	} else if (!strcmp(name, "COLO_EXIT")) {
 		json_unpack(data, "{s?s}", "reason", &text);
 		log_info("QEMU: COLO_EXIT, reason %s", text ? text : "none");
@@ -100,14 +101,17 @@ static void answer_ack(void *context, json_t *value, const char *error)
 		log_error("QEMU: x-colo-proxy-ack: %s (the answer came too late?)", error);
 }
 
-void hooks_ack(struct daemon *d, const char *error)
+void hooks_ack(struct daemon *d, const char *error, __u64 mark)
 {
+	json_t *arguments;
+
 	if (!d->stage.ack)
 		return;
-	qmp_execute(d->qmp, true, "x-colo-proxy-ack",
-		    json_pack("{s:s, s:I, s:s*}", "stage", d->stage.name, "epoch",
-			      (json_int_t)d->stage.epoch, "error", error),
-		    answer_ack, d);
+	arguments = json_pack("{s:s, s:I, s:s*}", "stage", d->stage.name, "epoch",
+			      (json_int_t)d->stage.epoch, "error", error);
+	if (mark)
+		json_object_set_new(arguments, "mark", json_integer(mark));
+	qmp_execute(d->qmp, true, "x-colo-proxy-ack", arguments, answer_ack, d);
 	d->stage.ack = false;
 }
 
@@ -242,20 +246,21 @@ static void answer_query(void *context, json_t *value, const char *error)
 	struct daemon *d = context;
 	const char *stage = NULL, *mode = "none";
 	json_int_t epoch = 0, stage_epoch = 0;
+	int mark = 0;
 
 	if (error) {
 		give_up(d, "x-query-colo-proxy", error);
 		return;
 	}
-	json_unpack(value, "{s?s, s?I, s?{s:s, s:I}}", "mode", &mode, "epoch", &epoch,
-		    "pending", "stage", &stage, "epoch", &stage_epoch);
+	json_unpack(value, "{s?s, s?I, s?{s:s, s:I, s?b}}", "mode", &mode, "epoch", &epoch,
+		    "pending", "stage", &stage, "epoch", &stage_epoch, "mark", &mark);
 	d->hooks = true;
 	log_info("%s: %s, mode %s, epoch %llu; QEMU: mode %s%s%s", d->options.name,
 		 session_state_names[d->session.state], name_mode(d->dp.session->mode),
 		 d->dp.session->epoch, mode, stage ? ", waits at " : "", stage ? stage : "");
 	notify_manager("READY=1");
 	if (stage)
-		handle_stage(d, stage, stage_epoch, true);
+		handle_stage(d, stage, stage_epoch, true, mark);
 	else
 		adopt_qemu(d, mode, epoch);
 }

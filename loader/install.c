@@ -86,6 +86,7 @@ static int image_sizes(const struct image *image, const struct colo_config *conf
 		[MAP_FREE_FRAMES] = config->max_frames,
 		[MAP_FREE_SMALL] = config->small_blocks,
 		[MAP_FREE_BIG] = config->big_blocks ? config->big_blocks : 1,
+		[MAP_GATES] = libbpf_num_possible_cpus(),
 	};
 	int err = 0;
 

@@ -52,6 +52,7 @@ enum session_event {
 enum session_action {
 	ACTION_NONE,
 	ACTION_START,          /* open the epoch, mode by role, acknowledge */
+	ACTION_STOP,           /* mark the input, acknowledge */
 	ACTION_COMMIT,         /* release what is held, acknowledge */
 	ACTION_RESET,          /* clear offsets, acknowledge */
 	ACTION_FAILOVER,       /* release all, be active, announce, acknowledge */

@@ -122,12 +122,27 @@ struct colo_config {
 struct colo_session {
 	__u64 epoch; /* the open epoch, 0 outside COLO */
 	enum colo_mode mode;
-	__u32 reserved;
+	__u32 gate_shut; /* nothing is put into the tap: it is being marked */
 	__u64 request_epoch; /* the last epoch in which a checkpoint was asked for */
 	enum colo_reason request_reason; /* and the first reason for it */
 	__u32 request_pad;
 	__u64 request_ns; /* and when */
 	__u64 commit_ns;  /* when the open epoch was opened */
+	/*
+	 * Of the clients' frames that come now: the epoch that the guest will
+	 * read them in. Primary: epoch, or epoch + 1 from the guest's stop on.
+	 * Secondary: of the guest's life; older ones came with its state.
+	 */
+	__u64 input_epoch;
+	__u64 input_mark; /* with which that began in the tap, 0: with none */
+	__u32 gate_empty; /* CPUs below this are outside the gate that is shut */
+	__u32 reserved;
+};
+
+/* map `gates`: array by CPU. Whether it puts a client's frame into the tap. */
+struct colo_gate {
+	__u32 inside;
+	__u32 reserved[15]; /* a cache line */
 };
 
 /* map `digest_key`: array[1] of a primary. Random, new with each start of COLO. */
@@ -150,21 +165,20 @@ struct colo_link_count {
 
 /*
  * maps `inputs` (array[COLO_INPUTS], by ordinal % COLO_INPUTS) and `input_ring`
- * (array[1]) of a secondary: the last frames of the clients.
+ * (array[1]) of a secondary: clients' frames for the guest's next life. As many
+ * as the primary's tap takes while its guest is stopped.
  */
-#define COLO_INPUTS 256
+#define COLO_INPUTS 1024
 
 struct colo_input {
-	__u32 frame;                  /* index into `frames` + 1, 0: none */
-	__u32 stream;                 /* it counts with its TCP payload, not as a frame */
-	struct colo_link_count after; /* what had come up to it and with it */
+	__u32 frame; /* index into `frames` */
 };
 
 struct colo_input_ring {
 	__u32 lock;
 	__u32 reserved;
-	__u64 next; /* ordinal of the next frame */
-	struct colo_link_count count;
+	__u64 first; /* ordinal of the first that is kept */
+	__u64 next;  /* of the next that will be */
 };
 
 /*
@@ -286,7 +300,7 @@ enum colo_frame_state {
 	COLO_FRAME_P, /* a frame of the primary's guest is held */
 	COLO_FRAME_S, /* a frame of the secondary's guest waits */
 	COLO_FRAME_C, /* a client's frame waits on the secondary for an offset */
-	COLO_FRAME_I, /* a client's frame is kept, should the primary not have read it */
+	COLO_FRAME_I, /* a client's frame is kept for the guest's next life */
 };
 
 /* Bits of colo_frame.flags */
@@ -449,8 +463,10 @@ struct colo_rewrite {
 	X(rw_in_dropped, "... that were dropped: the wait is bounded")             \
 	X(rw_in_kept, "... that were kept until the guest acknowledges them")      \
 	X(rw_in_redelivered, "... that the guest had lost and was given again")    \
-	X(rw_in_replayed, "... that the guest was given in its new life")          \
+	X(rw_in_replayed, "... that were kept for its new life and given then")    \
 	X(rw_in_unkept, "... that could not be kept for that")                     \
+	X(rw_in_old, "... that came with its state: dropped")                      \
+	X(mark_failed, "marks in the guest's input that could not be set")         \
 	X(rw_out, "frames of the secondary's guest sent over the link")            \
 	X(rw_out_translated, "... with numbers translated")                        \
 	X(rw_syn_waited, "frames that waited for the primary's ISN, SYNs first")   \
@@ -508,7 +524,9 @@ enum colo_control_op {
 	COLO_CONTROL_TIMEOUT,  /* look at reorder_ms and compare_timeout_ms */
 	COLO_CONTROL_RECLAIM,  /* delete the flow if closed or idle for its time */
 	COLO_CONTROL_REQUEST,  /* ask for a checkpoint; the reason is in `reason`, no flow */
-	COLO_CONTROL_REPLAY, /* secondary: the input behind `read` to the guest; forget the rest */
+	COLO_CONTROL_MARK,     /* the input that comes now is that of `epoch`; mark the tap */
+	COLO_CONTROL_REPLAY,   /* secondary: the kept input to the guest */
+	COLO_CONTROL_FORGET,   /* secondary: drop it */
 };
 
 #define COLO_CONTROL_AGAIN (1 << 16)
@@ -520,14 +538,15 @@ struct colo_control {
 	__u64 epoch;
 	struct colo_flow_key key;
 	__u32 reserved;
-	struct colo_link_count read; /* how far the primary has read its input */
+	__u64 mark;
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");
-_Static_assert(sizeof(struct colo_session) == 48, "colo_session");
+_Static_assert(sizeof(struct colo_session) == 72, "colo_session");
+_Static_assert(sizeof(struct colo_gate) == 64, "colo_gate");
 _Static_assert(sizeof(struct colo_config) == 56, "colo_config");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
-_Static_assert(sizeof(struct colo_control) == 88, "colo_control");
+_Static_assert(sizeof(struct colo_control) == 72, "colo_control");
 _Static_assert(sizeof(struct colo_frame) % 8 == 0, "colo_frame");
 _Static_assert(sizeof(struct colo_passthrough) == 88, "colo_passthrough");
 

@@ -35,8 +35,25 @@ static void show_put(const struct statement *st, const struct frame *frame)
 	free(text);
 }
 
+/*
+ * How the primary tags a client's frame: if its guest has not read it at the
+ * next commit, it came when that had stopped, and is the next epoch's.
+ */
+static int input_epoch_diff(const struct statement *st)
+{
+	uint32_t behind = 0;
+
+	for (; st && st->verb != VERB_FAILOVER; st = st->next) {
+		if (st->verb == VERB_COMMIT)
+			return behind <= st->number;
+		behind += st->verb == VERB_C;
+	}
+	return 0;
+}
+
 static void put(struct run *run, const struct statement *st)
 {
+	int epoch_diff = st->verb == VERB_C ? input_epoch_diff(st) : st->epoch_diff;
 	bool from_guest = st->verb != VERB_C;
 	struct frame *frame;
 	char *error = NULL;
@@ -53,7 +70,7 @@ static void put(struct run *run, const struct statement *st)
 	}
 	show_put(st, frame);
 	sent_note(st->verb, &st->spec, frame);
-	err = run->proxy->put(run, st->verb, st->epoch_diff, frame);
+	err = run->proxy->put(run, st->verb, epoch_diff, frame);
 	run->stirred_ns = now_ns();
 	if (err)
 		run_fail(run, "%s:%d: the frame cannot be put in: %s", st->file, st->line,
