@@ -26,8 +26,8 @@ struct {
 	__type(value, struct colo_gate);
 } gates SEC(".maps");
 
-#define MARK_LEN     60 /* as long as an Ethernet frame must be */
-#define MARK_AT      ETH_LEN
+#define MARK_LEN 60 /* as long as an Ethernet frame must be */
+#define MARK_AT  ETH_LEN
 
 static __always_inline struct colo_gate *gate_of(__u32 cpu)
 {
@@ -116,7 +116,7 @@ static __always_inline int mark_send(struct __sk_buff *ctx, struct scratch *s, _
 				     __u32 guest)
 {
 	static const __u8 head[ETH_LEN] = {0x02, 'c', 'o', 'l', 'o', 2,    0x02,
-					   'c',	 'o', 'l', 'o', 1,   0x88, 0xb5};
+					   'c',  'o', 'l', 'o', 1,   0x88, 0xb5};
 
 	if (bpf_skb_change_tail(ctx, MARK_LEN, 0))
 		return -1;

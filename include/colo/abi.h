@@ -122,7 +122,7 @@ struct colo_config {
 struct colo_session {
 	__u64 epoch; /* the open epoch, 0 outside COLO */
 	enum colo_mode mode;
-	__u32 gate_shut; /* nothing is put into the tap: it is being marked */
+	__u32 gate_shut;     /* nothing is put into the tap: it is being marked */
 	__u64 request_epoch; /* the last epoch in which a checkpoint was asked for */
 	enum colo_reason request_reason; /* and the first reason for it */
 	__u32 request_pad;

@@ -79,6 +79,7 @@ void work_rr(struct run *r);
 void work_random(struct run *r);
 void work_append(struct run *r);
 void work_udp(struct run *r);
+void work_count(struct run *r);
 void work_down(struct run *r);
 void work_up(struct run *r);
 void work_http(struct run *r);

@@ -54,10 +54,12 @@ static void checkpoints(void **state)
 	session = play(&log, COLO_ROLE_PRIMARY, SESSION_IDLE,
 		       EVENTS(EVENT_START, EVENT_STOP, EVENT_COMMIT, EVENT_STOP, EVENT_COMMIT));
 	assert_int_equal(session.state, SESSION_COLO);
-	assert_int_equal(log.actions, 3);
+	assert_int_equal(log.actions, 5);
 	assert_int_equal(log.action[0], ACTION_START);
-	assert_int_equal(log.action[1], ACTION_COMMIT);
+	assert_int_equal(log.action[1], ACTION_STOP);
 	assert_int_equal(log.action[2], ACTION_COMMIT);
+	assert_int_equal(log.action[3], ACTION_STOP);
+	assert_int_equal(log.action[4], ACTION_COMMIT);
 	assert_int_equal(log.changes, 1);
 
 	session =
