@@ -26,8 +26,9 @@ struct {
 	__type(value, struct colo_gate);
 } gates SEC(".maps");
 
-#define MARK_LEN 60 /* as long as an Ethernet frame must be */
-#define MARK_AT  ETH_LEN
+#define GATE_SPINS (1 << 20) /* some milliseconds */
+#define MARK_LEN   60        /* as long as an Ethernet frame must be */
+#define MARK_AT    ETH_LEN
 
 static __always_inline struct colo_gate *gate_of(__u32 cpu)
 {
@@ -65,7 +66,7 @@ static __always_inline int gate_enter(struct colo_session *ses)
 		return 0;
 	if (gate_try(g, ses))
 		return 1;
-	bpf_loop(LOCK_SPINS, gate_wait_step, &ses, 0);
+	bpf_loop(GATE_SPINS, gate_wait_step, &ses, 0);
 	if (gate_try(g, ses))
 		return 1;
 	COUNT(lock_failed);
@@ -103,7 +104,7 @@ static __always_inline int gate_shut(struct colo_session *ses)
 {
 	ses->gate_empty = 0;
 	__sync_lock_test_and_set(&ses->gate_shut, 1);
-	bpf_loop(LOCK_SPINS, gate_empty_step, &ses, 0);
+	bpf_loop(GATE_SPINS, gate_empty_step, &ses, 0);
 	if (!gate_of(ses->gate_empty))
 		return 1;
 	gate_open(ses);

@@ -78,16 +78,16 @@ static __always_inline int input_append(struct __sk_buff *ctx, struct colo_input
 __noinline int input_keep(struct __sk_buff *ctx, __u64 epoch, __u64 life)
 {
 	struct colo_input_ring *ring = ZERO_KEY(input_ring);
-	int kept = 0, due;
+	int kept = 0, due = 1;
 
 	if (!ring || (epoch <= life && input_is_empty(ring)))
 		return 0;
-	if (!word_lock(&ring->lock))
-		return 0;
-	due = epoch > life || !input_is_empty(ring);
-	if (due)
-		kept = input_append(ctx, ring, epoch);
-	word_unlock(&ring->lock);
+	if (word_lock(&ring->lock)) {
+		due = epoch > life || !input_is_empty(ring);
+		if (due)
+			kept = input_append(ctx, ring, epoch);
+		word_unlock(&ring->lock);
+	}
 	if (due && !kept)
 		COUNT(rw_in_unkept);
 	return kept;
