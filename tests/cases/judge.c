@@ -108,12 +108,13 @@ bool judge_header_fits(const struct packet *p, const struct packet *out)
 }
 
 /*
- * The frame of P that goes on at `at` with out's units; how far, in *to. Of two
- * the one whose header it has.
+ * The frame of P that goes on at `at` with out's units; how far, in *to. Of several
+ * the one whose header it has, of these the first that came.
  */
 static struct item *goes_on(struct model_flow *flow, const struct packet *out, uint32_t at,
 			    uint32_t *to)
 {
+	bool found_fits = false, fits;
 	struct item *found = NULL;
 
 	for (unsigned int i = 0; i < flow->open.count; i++) {
@@ -128,13 +129,13 @@ static struct item *goes_on(struct model_flow *flow, const struct packet *out, u
 			if (packet_unit(item->packet, reached) != packet_unit(out, reached))
 				break;
 		}
-		if (reached != end ||
-		    (found && !(end == out->next && judge_header_fits(item->packet, out))))
+		fits = reached == end && judge_header_fits(item->packet, out);
+		if (reached != end || (found && !fits) ||
+		    (found && fits && found_fits && found->number < item->number))
 			continue;
 		found = item;
+		found_fits = fits;
 		*to = end;
-		if (judge_header_fits(item->packet, out))
-			break;
 	}
 	return found;
 }
