@@ -659,6 +659,7 @@ static __always_inline __u32 control_release(struct release *r)
 }
 
 struct oldest {
+	struct colo_flow *flow;
 	__u32 at;
 	__u64 ns;
 };
@@ -673,11 +674,13 @@ static long oldest_step(__u32 step __unused, void *arg)
 		return 1;
 	/*
 	 * A matched datagram waits for others; of a stream, for an ack or its tail.
-	 * What of S was compared is kept should P repeat it, and waits for nothing.
+	 * What of S was compared is kept should P repeat it, and waits for nothing;
+	 * what lies inside what is vouched for is only not yet dropped.
 	 */
 	if (fr->flags & COLO_FR_TCP)
-		waits = fr->state == COLO_FRAME_P || fr->vouched != fr->end ||
-			fr->flags & COLO_FR_RST;
+		waits = fr->state == COLO_FRAME_P || fr->flags & COLO_FR_RST ||
+			(fr->vouched != fr->end &&
+			 (s_is_ahead(o->flow) || !vouched_for(o->flow, fr->seq, fr->end)));
 	else
 		waits = !(fr->flags & COLO_FR_MATCHED);
 	if (waits && fr->held_ns < o->ns)
@@ -686,9 +689,9 @@ static long oldest_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
-static __always_inline __u64 queue_oldest(const struct colo_queue *q)
+static __always_inline __u64 queue_oldest(struct colo_flow *f, const struct colo_queue *q)
 {
-	struct oldest o = {.at = q->head, .ns = ~0ULL};
+	struct oldest o = {.flow = f, .at = q->head, .ns = ~0ULL};
 
 	if (q->count)
 		bpf_loop(WALK_MAX, oldest_step, &o, 0);
@@ -708,8 +711,8 @@ __noinline int control_timeout(struct colo_flow *f)
 
 	if (!c || !f)
 		return 0;
-	p = queue_oldest(&f->p_held);
-	s = queue_oldest(&f->s_wait);
+	p = queue_oldest(f, &f->p_held);
+	s = queue_oldest(f, &f->s_wait);
 	if (f->flags & COLO_F_WATCH && p != ~0ULL && s != ~0ULL &&
 	    (p > s ? p : s) + c->reorder_ms * 1000000ULL <= now) {
 		datagram_mismatch(f);
@@ -721,7 +724,7 @@ __noinline int control_timeout(struct colo_flow *f)
 		datagram_check(f);
 	}
 	all = earlier(earlier(p, s),
-		      earlier(queue_oldest(&f->p_ackwait), queue_oldest(&f->p_commit)));
+		      earlier(queue_oldest(f, &f->p_ackwait), queue_oldest(f, &f->p_commit)));
 	if (all != ~0ULL && all + c->compare_timeout_ms * 1000000ULL <= now)
 		request(COLO_REASON_TIMEOUT, &f->key, f->vouch_end);
 	return 0;

@@ -350,6 +350,9 @@ static __always_inline void match_behind_rst(struct match *m)
 	struct colo_frame *p = frame_at(m->flow->p_held.tail);
 	struct colo_frame *s = frame_at(m->flow->s_wait.tail);
 
+	/* behind the units that S has shown there may be its own RST */
+	if (s && s->flags & COLO_FR_RST)
+		s = frame_at(s->prev);
 	if (!p || !s || !(p->flags & COLO_FR_RST) || p->flags & COLO_FR_MATCHED ||
 	    s->flags & COLO_FR_RST || !seq_lt(p->seq, s->end) ||
 	    (m->flow->flags & COLO_F_P_SEEN && !seq_lt(m->flow->p_next, s->end)))

@@ -108,12 +108,13 @@ bool judge_header_fits(const struct packet *p, const struct packet *out)
 }
 
 /*
- * The frame of P that goes on at `at` with out's units; how far, in *to. Of two
- * the one whose header it has.
+ * The frame of P that goes on at `at` with out's units; how far, in *to. Of several
+ * the one whose header it has, of these the first that came.
  */
 static struct item *goes_on(struct model_flow *flow, const struct packet *out, uint32_t at,
 			    uint32_t *to)
 {
+	bool found_fits = false, fits;
 	struct item *found = NULL;
 
 	for (unsigned int i = 0; i < flow->open.count; i++) {
@@ -128,13 +129,13 @@ static struct item *goes_on(struct model_flow *flow, const struct packet *out, u
 			if (packet_unit(item->packet, reached) != packet_unit(out, reached))
 				break;
 		}
-		if (reached != end ||
-		    (found && !(end == out->next && judge_header_fits(item->packet, out))))
+		fits = reached == end && judge_header_fits(item->packet, out);
+		if (reached != end || (found && !fits) ||
+		    (found && fits && found_fits && found->number < item->number))
 			continue;
 		found = item;
+		found_fits = fits;
 		*to = end;
-		if (judge_header_fits(item->packet, out))
-			break;
 	}
 	return found;
 }
@@ -175,37 +176,62 @@ static bool take_cut(struct judge *judge, struct model_flow *flow, const struct 
 	return true;
 }
 
-static bool take_whole(struct judge *judge, struct model_flow *flow, const struct packet *out)
+/*
+ * The open frame that this one is, whose turn it is in its lane; open.count: there
+ * is none, then *late is one whose turn it is not.
+ */
+static unsigned int find_whole(const struct model_flow *flow, const struct packet *out,
+			       unsigned int *late)
 {
 	bool behind[LANES] = {false};
+	unsigned int i;
 
-	for (unsigned int i = 0; i < flow->open.count; i++) {
-		struct item *item = flow->open.list[i];
+	*late = flow->open.count;
+	for (i = 0; i < flow->open.count; i++) {
+		const struct item *item = flow->open.list[i];
+		bool is = item->left && item->seen == item->packet->seq &&
+			  judge_is_whole(item->packet, out);
 
-		if (!item->left || item->seen != item->packet->seq ||
-		    !judge_is_whole(item->packet, out)) {
-			behind[item->lane] |= item->left;
-			continue;
-		}
-		/* The rest of an earlier one may look like this one. */
-		if (behind[item->lane] && take_cut(judge, flow, out))
-			return true;
-		if (behind[item->lane])
-			judge_fail(judge,
-				   "rule 3: frame %u left before one that is due before it",
-				   item->packet->number);
-		if (!csum_fits(item->packet, out))
-			judge_fail(
-				judge,
-				"rule 8: frame %u left with a wrong checksum that is not P's",
-				item->packet->number);
-		item->gone = true;
-		item->seen = item->packet->next;
-		items_remove(&flow->open, i);
-		judge->whole++;
-		return true;
+		if (is && !behind[item->lane])
+			break;
+		if (is && *late == flow->open.count)
+			*late = i;
+		behind[item->lane] |= item->left;
 	}
-	return false;
+	return i;
+}
+
+static void take_item(struct judge *judge, struct model_flow *flow, unsigned int at,
+		      const struct packet *out)
+{
+	struct item *item = flow->open.list[at];
+
+	if (!csum_fits(item->packet, out))
+		judge_fail(judge, "rule 8: frame %u left with a wrong checksum that is not P's",
+			   item->packet->number);
+	item->gone = true;
+	item->seen = item->packet->next;
+	items_remove(&flow->open, at);
+	judge->whole++;
+}
+
+static bool take_whole(struct judge *judge, struct model_flow *flow, const struct packet *out)
+{
+	unsigned int at, late;
+
+	at = find_whole(flow, out, &late);
+	if (at == flow->open.count && late == flow->open.count)
+		return false;
+	if (at == flow->open.count) {
+		/* The rest of an earlier one may look like one that is not due yet. */
+		if (take_cut(judge, flow, out))
+			return true;
+		at = late;
+		judge_fail(judge, "rule 3: frame %u left before one that is due before it",
+			   flow->open.list[at]->packet->number);
+	}
+	take_item(judge, flow, at, out);
+	return true;
 }
 
 /* ---- flows of which the rules say nothing ------------------------------- */

@@ -85,15 +85,16 @@ struct model {
 	struct model_flow *flows; /* all */
 	unsigned int window;      /* reorder_window */
 	unsigned int queue_max, flows_max;
-	uint64_t now, reorder, timeout;      /* ms; 0: nothing ends by time */
-	uint64_t numbers;                    /* of items, so far */
-	struct items due;                    /* became free to leave by the last event */
-	int request;                         /* enum colo_reason, the first of the epoch */
-	uint32_t or_request;                 /* bits of other reasons that came with it */
-	bool unjudged;                       /* some flow was, in this epoch */
-	bool passing;                        /* time is, and no request stands from before */
-	bool wire;                           /* after a failover */
-	unsigned int tracked;                /* flows */
+	uint64_t now, reorder, timeout; /* ms; 0: nothing ends by time */
+	uint64_t numbers;               /* of items, so far */
+	struct items due;               /* became free to leave by the last event */
+	int request;                    /* enum colo_reason, the first of the epoch */
+	uint32_t or_request;            /* bits of other reasons that came with it */
+	bool unjudged;                  /* some flow was, in this epoch */
+	bool one_source;      /* both sides are of one capture: what differs is its own */
+	bool passing;         /* time is, and no request stands from before */
+	bool wire;            /* after a failover */
+	unsigned int tracked; /* flows */
 	uint64_t passed, dropped, malformed; /* for the counters */
 	const char *wrong;                   /* what the proxy says of itself cannot be */
 };

@@ -603,6 +603,7 @@ static int begin(struct replay *r)
 	r->run.epoch = 1;
 	memset(&r->judge, 0, sizeof(r->judge));
 	r->judge.model = model_new(BUCKETS);
+	r->judge.model->one_source = true;
 	r->p_put = r->s_put = 0;
 	r->left = r->held = r->unfit = r->past = r->spoiled = r->portions = 0;
 	if (colo_proxy.begin(&r->run))

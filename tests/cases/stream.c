@@ -255,8 +255,7 @@ static bool compare_units(struct model *model, struct model_flow *flow, struct i
 			mismatch(model, flow, at, COLO_REASON_FLAGS);
 		if (unit == UNIT_NONE)
 			break;
-		/* both sides are of one capture */
-		if (urgent_differs(p, s->packet, at))
+		if (model->one_source && urgent_differs(p, s->packet, at))
 			model_unjudged(model, flow, "one side contradicts itself");
 		if (unit != packet_unit(p, at)) {
 			mismatch(model, flow, at,
@@ -366,9 +365,18 @@ static void compare(struct model *model, struct model_flow *flow)
 		if (!(s->flags & TCP_RST) && in_span(flow, s->seq, s->next))
 			items_remove(&flow->waiting, i);
 	}
-	while (flow->waiting.count && repeats_rst(flow, flow->waiting.list[0]->packet)) {
-		flow->rst_more++;
-		items_remove(&flow->waiting, 0);
+	/* ... and RSTs said again, up to what is still to be compared. */
+	for (unsigned int i = 0; i < flow->waiting.count;) {
+		const struct item *s = flow->waiting.list[i];
+
+		if (repeats_rst(flow, s->packet)) {
+			flow->rst_more++;
+			items_remove(&flow->waiting, i);
+		} else if (s->packet->flags & TCP_RST || s->matched != s->packet->next) {
+			break;
+		} else {
+			i++;
+		}
 	}
 }
 

@@ -517,7 +517,8 @@ static bool use_reset(struct account *a, const struct single *p, unsigned int ep
 	for (unsigned int i = 0; i < a->s.count; i++) {
 		struct single *s = &a->s.list[i];
 
-		if (s->used || s->epoch != epoch || s->life != p->life ||
+		/* S may refuse a life that it has not begun. */
+		if (s->used || s->epoch != epoch || s->life > p->life ||
 		    s->packet->seq != p->packet->seq)
 			continue;
 		s->used = true;

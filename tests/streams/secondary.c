@@ -12,7 +12,6 @@
 #include "scenario.h"
 
 #define WAITING_MAX 64  /* client segments of a flow that wait for an offset */
-#define ISNS_MAX    16  /* of a tuple */
 #define INPUTS_MAX  512 /* client frames of an epoch */
 
 /* What has to come next at an outlet. */
@@ -35,13 +34,10 @@ struct tuple {
 	uint32_t c_isn, c_syn;
 	bool older; /* than the epoch: numbers are the primary's */
 	/* the primary's SYN of a life that the guest has not begun, or of this one */
-	bool has_p;
+	bool has_p, p_used;
 	uint32_t p_isn, p_ack;
 	bool p_stamps;
 	uint32_t p_stamp;
-	/* numbers of lives before: said again, they say nothing of this one */
-	uint32_t past[ISNS_MAX];
-	unsigned int past_count;
 	bool p_known; /* the last number of the primary, of whatever epoch */
 	uint32_t p_last;
 	/* the difference */
@@ -260,21 +256,6 @@ static void forget(struct tuple *t)
 	t->has_ack = false;
 }
 
-static bool is_past(const struct tuple *t, uint32_t isn)
-{
-	for (unsigned int i = 0; i < t->past_count && i < ISNS_MAX; i++) {
-		if (t->past[i] == isn)
-			return true;
-	}
-	return false;
-}
-
-static void note_past(struct tuple *t, uint32_t isn)
-{
-	if (!is_past(t, isn))
-		t->past[t->past_count++ % ISNS_MAX] = isn;
-}
-
 /* Both answer the same SYN of the client, of whose data each may have taken some. */
 static bool answer_one(const struct tuple *t)
 {
@@ -292,7 +273,7 @@ static void find_offset(struct scenario *s, struct tuple *t)
 	t->offset = true;
 	t->seq_add = t->p_isn - t->s_isn;
 	t->stamp_add = t->p_stamps && t->s_stamps ? t->p_stamp - t->s_stamp : 0;
-	note_past(t, t->p_isn);
+	t->p_used = true;
 	for (unsigned int i = 0; i < t->unsaid_count; i++)
 		expect_out(s, outward(s, t, t->unsaid[i]));
 	t->unsaid_count = 0;
@@ -332,7 +313,7 @@ static void new_life(struct tuple *t, const struct packet *p)
 	if (t->has_s) {
 		forget(t);
 		/* Until the primary says its number it is not this one's. */
-		if (t->has_p && is_past(t, t->p_isn))
+		if (t->p_used)
 			t->has_p = false;
 	}
 	t->offset = t->older = t->has_echo = false;
@@ -445,7 +426,7 @@ static void client_stream(struct scenario *s, struct tuple *t, const struct pack
 	note_echo(t, p);
 	if (t->offset || !(p->flags & TCP_ACK)) {
 		give(s, t, inward(s, t, p));
-	} else if (t->begun || t->has_s || (t->has_p && !t->older)) {
+	} else if (t->begun || t->has_s || (t->has_p && !t->p_used && !t->older)) {
 		wait_for_offset(s, t->waiting, &t->waiting_count, p);
 	} else {
 		t->older = true;
@@ -518,12 +499,12 @@ static void put_isn(struct scenario *s)
 		return;
 	wait_for(s, &s->now.control_received, told + 1);
 	t = tuple_of(s, p, true);
-	t->p_known = true;
-	t->p_last = p->seq;
-	/* Said again: of the life that there is. */
-	if (t->has_p && t->p_isn == p->seq)
+	/* Said again, it is of the life that there was. */
+	if (t->p_known && t->p_last == p->seq)
 		return;
-	t->has_p = !is_past(t, p->seq);
+	t->p_known = t->has_p = true;
+	t->p_used = false;
+	t->p_last = p->seq;
 	t->p_isn = p->seq;
 	t->p_ack = p->flags & TCP_ACK ? p->ack : 0;
 	t->p_stamps = stamp_of(p, &t->p_stamp, &echo);
@@ -544,9 +525,6 @@ static void commit(struct scenario *s)
 		fault(s, "the reset: %s", strerror(-err));
 	for (struct tuple *t = x->tuples; t; t = t->next) {
 		forget(t);
-		/* What was said of a life that the copy has not begun is of no use to it. */
-		if (t->has_p)
-			note_past(t, t->p_isn);
 		t->has_s = t->has_p = t->begun = t->older = t->offset = false;
 		t->seq_add = t->stamp_add = 0;
 	}
