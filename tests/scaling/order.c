@@ -212,6 +212,37 @@ static void control(void)
 	rig_close(&rig);
 }
 
+/*
+ * Frames of a flow that come from the guest and from the link leave by one of
+ * the port's queues, which have no order between them.
+ */
+static void one_queue(uint32_t flow)
+{
+	const struct colo_config sizes = {.max_flows = 64};
+	const struct frame_kind kind = {.payload = PAYLOAD};
+	static struct batch batch;
+	struct rig rig;
+	int err, used = 0;
+
+	rig_queues = 4;
+	err = rig_open(&rig, COLO_ROLE_PRIMARY, &sizes);
+	rig_queues = 1;
+	for (uint32_t round = 1; round <= 64 && !err; round++) {
+		batch.count = 0;
+		batch_add(&batch, flow, round, &kind);
+		if (round & 1)
+			err = batch_from_guest(&rig, &batch);
+		err = err ?: batch_from_link(&rig, &batch, COLO_LINK_OUTPUT, 1);
+		if (!(round & 1))
+			err = err ?: batch_from_guest(&rig, &batch);
+	}
+	if (!err)
+		used = rig_queues_used(&rig);
+	claim(!err && used == 1, "a flow of %s leaves by one of the port's four queues (%d)",
+	      flow & 1 ? "TCP" : "UDP", used);
+	rig_close(&rig);
+}
+
 void part_order(const struct scale *scale)
 {
 	const uint64_t for_ns = (scale->full ? 20 : 3) * 1000000000ULL;
@@ -224,6 +255,8 @@ void part_order(const struct scale *scale)
 	};
 
 	control();
+	for (uint32_t flow = 0; flow < 4; flow++)
+		one_queue(flow);
 	for (unsigned int i = 0; i < sizeof(shapes) / sizeof(*shapes); i++)
 		run_order(&shapes[i], for_ns);
 }
