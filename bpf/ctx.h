@@ -38,6 +38,16 @@ static __always_inline int ctx_store(struct __sk_buff *ctx, __u32 off, const voi
 	return bpf_skb_store_bytes(ctx, off, from, len, CTX_STORE_FLAGS);
 }
 
+/*
+ * A device of several queues takes the one that the packet came by, where it
+ * knows that: a flow's packets of the guest and of the link would leave by two,
+ * which have no order between them. So it does not know, and goes by the flow.
+ */
+static __always_inline void ctx_forget_queue(struct __sk_buff *ctx)
+{
+	ctx->queue_mapping = 0;
+}
+
 /* Send a copy now, while a flow's lock is held: order is the lock's order. */
 static __always_inline int ctx_send_copy(struct __sk_buff *ctx, __u32 ifindex)
 {

@@ -34,6 +34,7 @@ static __always_inline void release_init(struct release *r, struct __sk_buff *ct
 					 struct colo_flow *f, __u32 ifindex, __u32 l4_off,
 					 __u64 now)
 {
+	ctx_forget_queue(ctx);
 	r->ctx = ctx;
 	r->flow = f;
 	r->self = COLO_NONE;

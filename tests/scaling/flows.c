@@ -158,7 +158,8 @@ static int hold_some(uint32_t count)
 	return err;
 }
 
-static double commit_ms(uint32_t held)
+/* *whole becomes false if not all that was held has left. */
+static double commit_ms(uint32_t held, bool *whole)
 {
 	uint64_t epoch = big.dp.session->epoch, want, begun;
 	double took;
@@ -171,23 +172,24 @@ static double commit_ms(uint32_t held)
 	took = spent_ms(begun);
 	scale_precedence(false);
 	few.epoch = all.epoch = epoch + 1;
-	claim(!err && rig_arrived(&big) == want, "commit %llu: all %u held frames left",
-	      (unsigned long long)epoch, held);
+	*whole &= !err && rig_arrived(&big) == want;
 	return took;
 }
 
 static void commits(uint32_t flows)
 {
 	double full[COMMITS], empty[COMMITS], worst = 0;
+	bool whole = true;
 
 	for (unsigned int i = 0; i < COMMITS; i++) {
-		full[i] = commit_ms(ACTIVE);
-		empty[i] = commit_ms(0);
+		full[i] = commit_ms(ACTIVE, &whole);
+		empty[i] = commit_ms(0, &whole);
 		if (full[i] > worst)
 			worst = full[i];
 	}
 	figure("a commit with %u flows: median %.2f ms, longest %.2f ms, if %u hold a frame; %.3f ms if none does",
 	       flows, scale_median(full, COMMITS), worst, ACTIVE, scale_median(empty, COMMITS));
+	claim(whole, "each of %u commits let all leave that was held", 2 * COMMITS);
 	claim(scale_median(full, COMMITS) < 5,
 	      "a commit with %u flows, %u of which hold a frame, takes less than 5 ms", flows,
 	      ACTIVE);
@@ -245,7 +247,7 @@ static void reclaim(uint64_t bound_ns, uint64_t ended)
 
 static void end(const struct scale *scale, uint64_t before)
 {
-	const uint64_t wait_ns = scale->full ? 60 * NSEC : 15 * NSEC;
+	const uint64_t wait_ns = scale->full ? 60 * NSEC : 10 * NSEC;
 	uint64_t ended, peak = memory_current();
 	struct turns turns;
 

@@ -112,8 +112,12 @@ int memory_inside(int (*inside)(void))
 	group_make();
 	fflush(stdout);
 	child = fork();
-	if (!child)
-		exit(run_child(inside));
+	if (!child) {
+		int status = run_child(inside);
+
+		fflush(NULL);
+		_exit(status);
+	}
 	signal(SIGINT, pass_on);
 	signal(SIGTERM, pass_on);
 	while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
@@ -121,5 +125,7 @@ int memory_inside(int (*inside)(void))
 	rig_remove(child);
 	if (current_file)
 		rmdir(group);
+	if (WIFSIGNALED(status))
+		fprintf(stderr, "scale: %s\n", strsignal(WTERMSIG(status)));
 	return child > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }

@@ -16,8 +16,9 @@
 #include "scaling.h"
 #include "sink.skel.h"
 
-#define FLOWS    32 /* at most: half of UDP, half of TCP */
-#define AHEAD    24 /* rounds that one side may be ahead of the other */
+#define FLOWS    32   /* at most: half of UDP, half of TCP */
+#define AHEAD    24   /* rounds that one side may be ahead of the other */
+#define STRETCH  1024 /* frames of each side, then the clock is looked at */
 #define PAYLOAD  1024
 #define STALL_NS 5000000000ULL
 
@@ -29,8 +30,8 @@ struct side {
 	bool halves; /* its segments are half as long */
 	uint32_t flows;
 	uint32_t block;
-	uint32_t rounds;
-	volatile uint32_t sent; /* rounds */
+	uint32_t first, last;   /* rounds */
+	volatile uint32_t sent; /* likewise */
 	const struct side *other;
 	int error;
 };
@@ -47,7 +48,7 @@ static uint32_t other_first(const struct side *side, uint32_t round)
 	if (!block || (round / block & 1) == side->guest)
 		return round > AHEAD ? round - AHEAD : 0;
 	last = round / block * block + block - 1;
-	return last < side->rounds ? last : side->rounds;
+	return last < side->last ? last : side->last;
 }
 
 static int wait_turn(struct side *side, uint32_t round)
@@ -86,7 +87,7 @@ static void *side_run(void *context)
 	struct side *side = context;
 
 	scale_cpu(side->cpu);
-	for (uint32_t round = 1; round <= side->rounds && !side->error; round++) {
+	for (uint32_t round = side->first; round <= side->last && !side->error; round++) {
 		side->error = wait_turn(side, round) ?: send_round(side, round);
 		side->sent = round;
 	}
@@ -96,13 +97,13 @@ static void *side_run(void *context)
 struct shape {
 	const char *what;
 	uint32_t flows;
-	uint32_t block;  /* rounds in which one side leads */
-	uint32_t frames; /* of all flows, of each side */
+	uint32_t block; /* rounds in which one side leads */
 	bool halves;
 	bool steer; /* one queue at the client */
 };
 
-static int run_sides(struct rig *rig, const struct shape *shape)
+/* Rounds from `first` on. */
+static int run_sides(struct rig *rig, const struct shape *shape, uint32_t first)
 {
 	struct side sides[2] = {
 		{.rig = rig, .cpu = 0, .guest = true, .other = &sides[1]},
@@ -113,7 +114,9 @@ static int run_sides(struct rig *rig, const struct shape *shape)
 	for (int i = 0; i < 2; i++) {
 		sides[i].flows = shape->flows;
 		sides[i].block = shape->block;
-		sides[i].rounds = shape->frames / shape->flows;
+		sides[i].first = first;
+		sides[i].last = first + STRETCH / shape->flows - 1;
+		sides[i].sent = first - 1;
 	}
 	if (pthread_create(&threads[0], NULL, side_run, &sides[0]))
 		return -EAGAIN;
@@ -126,19 +129,36 @@ static int run_sides(struct rig *rig, const struct shape *shape)
 }
 
 /* All that both have sent, each byte of the streams and each datagram. */
-static bool all_left(const struct sink_count *count, const struct shape *shape)
+static bool all_left(const struct sink_count *count, uint64_t frames)
 {
-	return count->payload == (uint64_t)shape->frames / 2 * PAYLOAD &&
-	       count->frames - count->segments == shape->frames / 2;
+	return count->payload == frames / 2 * PAYLOAD &&
+	       count->frames - count->segments == frames / 2;
 }
 
-static void run_order(const struct shape *shape)
+/* Until the time is over. How many frames each side has sent, or negative. */
+static long run_stretches(struct rig *rig, const struct shape *shape, uint64_t for_ns)
+{
+	uint64_t end = scale_now() + for_ns;
+	long frames = 0;
+
+	do {
+		int err = run_sides(rig, shape, 1 + frames / shape->flows);
+
+		if (err)
+			return err;
+		frames += STRETCH;
+	} while (scale_now() < end);
+	return frames;
+}
+
+static void run_order(const struct shape *shape, uint64_t for_ns)
 {
 	const struct colo_config sizes = {.max_flows = 64};
 	const struct sink_count *near, *far;
 	struct colo_counters c;
 	struct rig rig;
 	uint64_t begun;
+	long frames;
 	double took;
 	int err;
 
@@ -146,25 +166,24 @@ static void run_order(const struct shape *shape)
 	if (!err && shape->steer)
 		err = rig_steer(&rig, 0);
 	begun = scale_now();
-	if (!err)
-		err = run_sides(&rig, shape);
+	frames = err ? err : run_stretches(&rig, shape, for_ns);
 	took = (scale_now() - begun) / 1e9;
-	if (err) {
-		claim(false, "%s: %s", shape->what, strerror(-err));
+	if (frames < 0) {
+		claim(false, "%s: %s", shape->what, strerror(-frames));
 		rig_close(&rig);
 		return;
 	}
 	near = &rig.sink->bss->near_count;
 	far = &rig.sink->bss->far_count;
-	for (begun = scale_now(); !all_left(far, shape) && scale_now() < begun + STALL_NS;)
+	for (begun = scale_now(); !all_left(far, frames) && scale_now() < begun + STALL_NS;)
 		sched_yield();
 	c = rig_counters(&rig);
 	figure("%s: %.0f pairs/s; %llu frames of P left when S came, %llu when P came, %llu locks not got",
-	       shape->what, shape->frames / took, (unsigned long long)c.p_matched,
+	       shape->what, frames / took, (unsigned long long)c.p_matched,
 	       (unsigned long long)c.p_at_once, (unsigned long long)c.lock_failed);
 	figure("... out of order where they leave: %llu of %llu, at the client: %llu of %llu",
 	       near->inverted, near->frames, far->inverted, far->frames);
-	claim(all_left(near, shape) && all_left(far, shape) && !near->repeated,
+	claim(all_left(near, frames) && all_left(far, frames) && !near->repeated,
 	      "%s: all of it left, once", shape->what);
 	claim(!near->inverted, "%s: it left in the guest's order", shape->what);
 	claim(!shape->steer || !far->inverted, "%s: and came in it", shape->what);
@@ -193,18 +212,51 @@ static void control(void)
 	rig_close(&rig);
 }
 
+/*
+ * Frames of a flow that come from the guest and from the link leave by one of
+ * the port's queues, which have no order between them.
+ */
+static void one_queue(uint32_t flow)
+{
+	const struct colo_config sizes = {.max_flows = 64};
+	const struct frame_kind kind = {.payload = PAYLOAD};
+	static struct batch batch;
+	struct rig rig;
+	int err, used = 0;
+
+	rig_queues = 4;
+	err = rig_open(&rig, COLO_ROLE_PRIMARY, &sizes);
+	rig_queues = 1;
+	for (uint32_t round = 1; round <= 64 && !err; round++) {
+		batch.count = 0;
+		batch_add(&batch, flow, round, &kind);
+		if (round & 1)
+			err = batch_from_guest(&rig, &batch);
+		err = err ?: batch_from_link(&rig, &batch, COLO_LINK_OUTPUT, 1);
+		if (!(round & 1))
+			err = err ?: batch_from_guest(&rig, &batch);
+	}
+	if (!err)
+		used = rig_queues_used(&rig);
+	claim(!err && used == 1, "a flow of %s leaves by one of the port's four queues (%d)",
+	      flow & 1 ? "TCP" : "UDP", used);
+	rig_close(&rig);
+}
+
 void part_order(const struct scale *scale)
 {
-	const uint32_t frames = scale->full ? 960000 : 96000;
+	const uint64_t for_ns = (scale->full ? 20 : 3) * 1000000000ULL;
 	const struct shape shapes[] = {
-		{"32 flows, each leads 16 rounds", 32, 16, frames, false, true},
-		{"2 flows, each leads a round", 2, 1, frames, false, true},
-		{"2 flows, who comes", 2, 0, frames, false, true},
-		{"2 flows, S cuts in halves", 2, 1, frames, true, true},
-		{"2 flows, two queues at the client", 2, 1, frames, false, false},
+		{"32 flows, each leads 16 rounds", 32, 16, false, true},
+		{"2 flows, each leads a round", 2, 1, false, true},
+		{"2 flows, who comes", 2, 0, false, true},
+		{"2 flows, S cuts in halves", 2, 1, true, true},
+		{"2 flows, two queues at the client", 2, 1, false, false},
 	};
 
 	control();
+	for (uint32_t flow = 0; flow < 4; flow++)
+		one_queue(flow);
 	for (unsigned int i = 0; i < sizeof(shapes) / sizeof(*shapes); i++)
-		run_order(&shapes[i]);
+		run_order(&shapes[i], for_ns);
 }

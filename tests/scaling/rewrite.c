@@ -52,7 +52,7 @@ static void throughput(struct load *few, struct load *alone, uint32_t flows)
 /* All but the active ones are reset, and are gone in time. */
 static void end(const struct scale *scale, struct load *all, struct load *few, uint64_t before)
 {
-	const uint64_t wait_ns = (scale->full ? 60 : 15) * 1000000000ULL;
+	const uint64_t wait_ns = (scale->full ? 60 : 10) * 1000000000ULL;
 	uint64_t cpu, ended, peak = memory_current();
 	struct turns turns;
 	int err = 0;
@@ -85,14 +85,13 @@ void part_rewrite(const struct scale *scale)
 	struct load few = {&big, kind, 1, 2, ACTIVE, 0, 0, 1};
 	struct load all = {&big, kind, 1 + 2 * ACTIVE, 2, scale->flows - ACTIVE, 0, 0, 1};
 	struct load alone = {&small, kind, 1, 2, ACTIVE, 0, 0, 1};
-	uint64_t before, begun = memory_current(), cpu;
+	uint64_t before, cpu;
 	int err;
 
 	if (rig_open(&big, COLO_ROLE_SECONDARY, &sizes)) {
 		claim(false, "an instance");
 		return;
 	}
-	figure("attached: %.1f MB", (memory_current() - begun) / 1e6);
 	err = rig_open(&small, COLO_ROLE_SECONDARY, &few_sizes);
 	before = memory_current();
 	if (!err)

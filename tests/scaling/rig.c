@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <linux/if_packet.h>
@@ -25,6 +26,8 @@
 
 #define LINK_ROOM 4
 #define SYSFS     "/mnt" /* in our mount namespace: that of our devices */
+
+unsigned int rig_queues = 1;
 
 int rig_enter(void)
 {
@@ -81,6 +84,21 @@ static int sender_open(int ifindex)
 	return fd;
 }
 
+static int port_open(struct wire *client, const char *near, const char *far)
+{
+	char line[512];
+
+	if (rig_queues == 1)
+		return devices_veth(client, near, far, wire_mtu, false);
+	snprintf(line, sizeof(line),
+		 "ip link add %s numtxqueues %u type veth peer name %s numrxqueues %u && "
+		 "ip link set %s arp off multicast off up && "
+		 "ip link set %s arp off multicast off up && tc qdisc add dev %s root mq",
+		 near, rig_queues, far, rig_queues, near, far, near);
+	client->fd = -1;
+	return system(line) ? -EIO : 0;
+}
+
 static int devices_open(struct rig *rig, char near[3][16], char far[2][16])
 {
 	struct wire guest = {}, client = {}, other = {};
@@ -88,7 +106,7 @@ static int devices_open(struct rig *rig, char near[3][16], char far[2][16])
 
 	err = devices_tap(&guest, near[0], false);
 	if (!err)
-		err = devices_veth(&client, near[1], far[0], wire_mtu, false);
+		err = port_open(&client, near[1], far[0]);
 	if (!err)
 		err = devices_veth(&other, near[2], far[1], wire_mtu + LINK_ROOM, false);
 	if (err)
@@ -96,7 +114,8 @@ static int devices_open(struct rig *rig, char near[3][16], char far[2][16])
 	close(client.fd);
 	close(other.fd);
 	rig->guest = guest.fd;
-	rig->client = client.ifindex;
+	rig->port = if_nametoindex(near[1]);
+	rig->client = if_nametoindex(far[0]);
 	rig->other = sender_open(other.ifindex);
 	return rig->other < 0 ? rig->other : 0;
 }
@@ -210,6 +229,24 @@ int rig_steer(struct rig *rig, unsigned int cpu)
 		return -errno;
 	fprintf(file, "%x\n", 1U << cpu);
 	return fclose(file) ? -errno : 0;
+}
+
+int rig_queues_used(const struct rig *rig)
+{
+	char name[IF_NAMESIZE], line[256];
+	unsigned long long packets;
+	int used = 0;
+	FILE *from;
+
+	if (!if_indextoname(rig->port, name))
+		return -errno;
+	snprintf(line, sizeof(line), "tc -s class show dev %s", name);
+	from = popen(line, "r");
+	if (!from)
+		return -errno;
+	while (fgets(line, sizeof(line), from))
+		used += sscanf(line, " Sent %*u bytes %llu pkt", &packets) == 1 && packets;
+	return pclose(from) ? -EIO : used;
 }
 
 /* ---- what it says ------------------------------------------------------------ */

@@ -24,7 +24,8 @@ struct ring_buffer;
 struct rig {
 	char name[32];
 	int guest;  /* of the tap: what is written to it, the guest has sent */
-	int client; /* ifindex of the far end of the port */
+	int port;   /* ifindex */
+	int client; /* ... of its far end */
 	int other;  /* packet socket at the far end of the link */
 	bool open;
 	struct sink_bpf *sink;
@@ -43,6 +44,10 @@ void rig_close(struct rig *rig);
 int rig_daemon(struct rig *rig);
 /* Frames of a flow that come from several CPUs are one queue at the client, on `cpu`. */
 int rig_steer(struct rig *rig, unsigned int cpu);
+/* The ports that are made from now on have that many queues to send from. */
+extern unsigned int rig_queues;
+/* Of these, how many have sent something. */
+int rig_queues_used(const struct rig *rig);
 /* Takes away what a process that was killed has left. */
 void rig_remove(int pid);
 
