@@ -150,17 +150,29 @@ static void on_line(void *context, __u32 events)
 		visitor_end(visitor);
 }
 
+/* The oldest visitor goes, so that nobody can keep the others out. */
+static void bound_visitors(struct service *service)
+{
+	struct visitor *oldest = service->visitors;
+	int count = 0;
+
+	for (struct visitor *v = service->visitors; v; v = v->next, count++)
+		oldest = v;
+	if (count == CLIENTS_MAX)
+		visitor_end(oldest);
+}
+
 static void on_visitor(void *context, __u32 events)
 {
 	static const char greeting[] = WITNESS_GREETING "\n";
 	struct service *service = context;
 	int fd = accept4(service->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	struct visitor *visitor, *oldest = NULL;
-	int count = 0;
+	struct visitor *visitor;
 
 	(void)events;
 	if (fd < 0)
 		return;
+	bound_visitors(service);
 	visitor = calloc(1, sizeof(*visitor));
 	if (!visitor || loop_add(service->loop, fd, EPOLLIN, on_line, visitor)) {
 		free(visitor);
@@ -174,11 +186,7 @@ static void on_visitor(void *context, __u32 events)
 	visitor->next = service->visitors;
 	service->visitors = visitor;
 	loop_timer_set(service->loop, &visitor->timer, daemon_now() + IDLE_NS);
-	for (struct visitor *v = visitor; v; v = v->next, count++)
-		oldest = v;
 	send(fd, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL);
-	if (count > CLIENTS_MAX)
-		visitor_end(oldest);
 }
 
 /* -------------------------------------------------------------- service -- */
@@ -234,8 +242,10 @@ static int serve_opened(struct service *service, const char *text)
 	}
 	while (!err && !service->ending)
 		err = loop_once(service->loop, NO_TIMER);
-	while (service->visitors)
-		visitor_end(service->visitors);
+	for (struct visitor *visitor = service->visitors, *next; visitor; visitor = next) {
+		next = visitor->next;
+		visitor_end(visitor);
+	}
 	return err;
 }
 
