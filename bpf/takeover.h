@@ -2,7 +2,8 @@
 /*
  * The secondary takes over: what its flows differ by from what their clients
  * know becomes a translation at the port, and is added to one that is there.
- * So does what the clients have echoed of the primary's clock.
+ * So does what the clients have echoed of the primary's clock, and flows whose
+ * clients may echo it yet are watched.
  */
 #ifndef COLO_BPF_TAKEOVER_H
 #define COLO_BPF_TAKEOVER_H
@@ -43,6 +44,18 @@ static __always_inline void takeover_clear(struct colo_translation *t)
 	t->ts_delta = 0;
 }
 
+/* Whether the flow needs one: by its numbers, or for its timestamps. */
+static __always_inline int takeover_needed(const struct colo_rewrite *f, int offset)
+{
+	const __u32 fins = COLO_RW_G_FIN | COLO_RW_C_FIN;
+
+	if (offset && (f->seq_delta || f->ts_delta))
+		return 1;
+	if (f->flags & COLO_RW_RST || (f->flags & fins) == fins)
+		return 0;
+	return f->flags & (COLO_RW_ECHO | COLO_RW_OLD | COLO_RW_S_TS);
+}
+
 static __always_inline int takeover_locked(struct colo_rewrite *f, struct scratch *s,
 					   struct colo_session *ses)
 {
@@ -63,7 +76,7 @@ static __always_inline int takeover_locked(struct colo_rewrite *f, struct scratc
 		word_unlock(&t->lock);
 		return 0;
 	}
-	if (!(offset && (f->seq_delta || f->ts_delta)) && !(f->flags & COLO_RW_ECHO))
+	if (!takeover_needed(f, offset))
 		return 0;
 	takeover_add(new, f, offset);
 	translation_add(s, ses);
@@ -91,23 +104,33 @@ __noinline int takeover_flow(struct colo_rewrite *f)
 	return ret;
 }
 
+struct takeover {
+	__u32 numbers; /* only flows whose numbers differ: no others may take their room */
+	__u32 again;
+};
+
 static long takeover_step(void *map __unused, const void *key __unused, struct colo_rewrite *f,
-			  __u32 *again)
+			  struct takeover *t)
 {
-	if (f->flags & COLO_RW_MOVED || !(f->flags & (COLO_RW_OFFSET | COLO_RW_ECHO)))
+	if (f->flags & COLO_RW_MOVED ||
+	    !(f->flags & (COLO_RW_OFFSET | COLO_RW_ECHO | COLO_RW_OLD)))
+		return 0;
+	if (t->numbers && !(f->flags & COLO_RW_OFFSET && (f->seq_delta || f->ts_delta)))
 		return 0;
 	if (takeover_flow(f))
-		*again = 1;
+		t->again = 1;
 	return 0;
 }
 
 /* All flows, each once. */
 static __always_inline __u32 takeover_move(void)
 {
-	__u32 again = 0;
+	struct takeover t = {.numbers = 1};
 
-	bpf_for_each_map_elem(&flows, takeover_step, &again, 0);
-	return again ? COLO_CONTROL_AGAIN : 0;
+	bpf_for_each_map_elem(&flows, takeover_step, &t, 0);
+	t.numbers = 0;
+	bpf_for_each_map_elem(&flows, takeover_step, &t, 0);
+	return t.again ? COLO_CONTROL_AGAIN : 0;
 }
 
 #endif
