@@ -191,6 +191,15 @@ struct {
 	__type(value, struct colo_link_peer);
 } link_peer SEC(".maps");
 
+/* The daemon's: no program looks at it, but its pin and its types live with the rest. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, COLO_CHECKPOINTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct colo_checkpoint);
+} checkpoints SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 256 * 1024);

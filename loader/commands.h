@@ -15,6 +15,7 @@
 	X(passthrough, "Let flows leave uncompared: add, del, list")              \
 	X(events, "Follow the events of an instance, one JSON object a line")     \
 	X(checkpoint, "Ask for a checkpoint")                                     \
+	X(checkpoints, "Show the last checkpoints, and what they took")           \
 	X(start, "Bring the pair to COLO, from two running QEMUs")                \
 	X(resync, "Bring a fresh secondary up against the survivor")              \
 	X(failover, "Let this side go on alone")                                  \

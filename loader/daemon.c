@@ -176,7 +176,8 @@ static void try_channel(struct daemon *d, __u64 now)
 	if (!oldest || now < oldest + TRY_NS)
 		return;
 	d->tried_ns = now;
-	hooks_ask(d, d->dp.session->epoch, "peer");
+	history_asked(&d->history, d->dp.session->epoch, COLO_REASON_PEER, oldest, now);
+	hooks_ask(d, d->dp.session->epoch, name_reason(COLO_REASON_PEER));
 }
 
 /* Under a lease nothing leaves meanwhile: that must not last for ever. */
@@ -403,11 +404,19 @@ static int act(void *context, enum session_action action, enum session_event eve
 	return 0;
 }
 
+static bool is_over(enum session_state state)
+{
+	return state == SESSION_EXITED || state == SESSION_FAILING || state == SESSION_ALONE ||
+	       state == SESSION_LOST;
+}
+
 static void changed(void *context, enum session_state from, enum session_event event)
 {
 	struct daemon *d = context;
 	const char *to = session_state_names[d->session.state];
 
+	if (is_over(d->session.state))
+		history_over(&d->history, d->dp.session->epoch, daemon_now());
 	log_info("%s: %s -> %s (%s)", d->options.name, session_state_names[from], to,
 		 session_event_names[event]);
 	server_publish(d, json_pack("{s:s, s:s, s:s, s:s}", "event", "state", "from",
@@ -432,15 +441,27 @@ void daemon_event(struct daemon *d, enum session_event event)
 
 /* ------------------------------------------------------------ requests --- */
 
-/* Ask QEMU while the flag of the open epoch stands (rule 11). */
+/*
+ * Ask QEMU while the flag of the open epoch stands (rule 11), but leave the
+ * guest time to run: what is held waits.
+ */
 static void ask_checkpoint(struct daemon *d, __u64 now)
 {
+	const struct config_checkpoint *pace = &d->config->checkpoint;
 	volatile struct colo_session *session = d->dp.session;
+	__u64 allowed;
 
 	d->ask_ns = NO_TIMER;
 	if (d->session.role != COLO_ROLE_PRIMARY || d->session.state != SESSION_COLO ||
 	    !session->epoch || session->request_epoch != session->epoch)
 		return;
+	allowed = history_allowed(&d->history, pace->min_distance_ms, pace->stop_percent);
+	if (now < allowed) {
+		d->ask_ns = allowed == HISTORY_UNDER_WAY ? now + ASK_AGAIN_NS : allowed;
+		return;
+	}
+	history_asked(&d->history, session->epoch, session->request_reason, session->request_ns,
+		      now);
 	hooks_ask(d, session->epoch, name_reason(session->request_reason));
 	if (d->asked_epoch == session->epoch)
 		log_debug("epoch %llu: asked again for a checkpoint", session->epoch);
@@ -549,12 +570,13 @@ void daemon_timers(struct daemon *d)
 	if (due(&d->take_ns, now))
 		daemon_event(d, d->session.state == SESSION_FORCING ? EVENT_FORCED :
 								      EVENT_TAKE_TIMEOUT);
+	replica_watch(d, now);
 }
 
 __u64 daemon_next(const struct daemon *d)
 {
-	const __u64 timers[] = {d->tick_ns, d->heartbeat_ns, d->ask_ns, d->take_ns,
-				tasks_next(&d->tasks)};
+	const __u64 timers[] = {d->tick_ns, d->heartbeat_ns,   d->ask_ns,
+				d->take_ns, d->replica.ask_ns, tasks_next(&d->tasks)};
 	__u64 next = timers[0];
 
 	for (size_t i = 1; i < sizeof(timers) / sizeof(*timers); i++)
@@ -574,6 +596,7 @@ void daemon_init(struct daemon *d)
 	d->heartbeat_ns = 0;
 	d->ask_ns = 0;
 	d->take_ns = NO_TIMER;
+	d->replica.ask_ns = NO_TIMER;
 	d->peer.probe_fd = -1;
 	d->over_timer.fire = on_over;
 	d->over_timer.context = d;
@@ -590,6 +613,7 @@ int daemon_adopt(struct daemon *d)
 
 	if (mode > COLO_MODE_ACTIVE)
 		return -EPROTO;
+	record_open(d);
 	d->session.role = d->dp.abi.role;
 	d->session.state = states[mode];
 	/* Epoch 0: no COLO since it was attached. */

@@ -14,6 +14,7 @@
 #include "channel.h"
 #include "config.h"
 #include "datapath.h"
+#include "history.h"
 #include "loop.h"
 #include "peer.h"
 #include "qmp.h"
@@ -33,6 +34,13 @@ struct daemon_options {
 
 struct server;
 
+/* What is known of the primary's replica (replica.c). */
+struct replica {
+	bool asked;   /* QEMU's answer is awaited */
+	bool failed;  /* and it was said */
+	__u64 ask_ns; /* when QEMU is to be asked the next time */
+};
+
 struct daemon {
 	struct daemon_options options;
 	struct config *config;
@@ -47,6 +55,8 @@ struct daemon {
 	struct ring_buffer *ring;
 	struct channel *channel;
 	struct tasks tasks;
+	struct history history;
+	struct replica replica;
 	struct loop_timer connect; /* when QEMU's socket is tried again */
 	int connect_error;         /* of the last try, so that it is said once */
 	char connect_problem[256]; /* likewise of QMP itself */
@@ -111,6 +121,25 @@ void hooks_ask(struct daemon *d, __u64 epoch, const char *reason);
 void hooks_fail_over(struct daemon *d);
 void hooks_configure(struct daemon *d); /* QEMU's time-out for our answers */
 bool hooks_check_file(const char *path);
+
+/*
+ * record.c: the history of checkpoints. Around what is done at a stage, with
+ * the event's data or the answer to x-query-colo-proxy.
+ */
+void record_open(struct daemon *d);
+void record_map(struct daemon *d); /* the maps were opened anew */
+void record_stage(struct daemon *d, const json_t *figures);
+void record_stage_end(struct daemon *d, const json_t *figures);
+void record_resume(struct daemon *d);
+extern const struct channel_method record_methods[];
+
+/*
+ * replica.c: the primary watches its replica, which its guest does not wait
+ * for. When it has lost something this side goes on alone.
+ */
+void replica_watch(struct daemon *d, __u64 now); /* asks QEMU, if it is time to */
+void replica_ask(struct daemon *d);              /* ... now */
+void replica_event(struct daemon *d, const char *name, json_t *data);
 
 /* server.c */
 int server_open(struct daemon *d);

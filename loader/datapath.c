@@ -42,6 +42,7 @@ const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_LINK_SENT] = "link_sent",
 	[MAP_LINK_RECEIVED] = "link_received",
 	[MAP_LINK_PEER] = "link_peer",
+	[MAP_CHECKPOINTS] = "checkpoints",
 	[MAP_CONTROL_WORK] = "control_work",
 	[MAP_EVENTS] = "events",
 };
@@ -105,7 +106,8 @@ static size_t marks_bytes(const struct datapath *dp)
 	return page_round((size_t)dp->max_frames * sizeof(struct colo_frame_mark));
 }
 
-#define WORK_BYTES (COLO_WORK_MAX * sizeof(struct colo_control))
+#define WORK_BYTES        (COLO_WORK_MAX * sizeof(struct colo_control))
+#define CHECKPOINTS_BYTES (COLO_CHECKPOINTS * sizeof(struct colo_checkpoint))
 
 /* Not ours: other key or value size. Counts are checked where they matter. */
 static int check_map(const char *name, enum datapath_map map, int fd, enum colo_role role,
@@ -131,6 +133,7 @@ static int check_map(const char *name, enum datapath_map map, int fd, enum colo_
 		[MAP_LINK_SENT] = sizeof(struct colo_link_count),
 		[MAP_LINK_RECEIVED] = sizeof(struct colo_link_count),
 		[MAP_LINK_PEER] = sizeof(struct colo_link_peer),
+		[MAP_CHECKPOINTS] = sizeof(struct colo_checkpoint),
 		[MAP_CONTROL_WORK] = sizeof(struct colo_control),
 	};
 	__u32 length = sizeof(*info);
@@ -271,8 +274,9 @@ int datapath_open(const char *name, struct datapath *dp)
 	dp->marks = map_memory(dp->map_fd[MAP_FRAME_MARKS], marks_bytes(dp));
 	dp->work = map_memory(dp->map_fd[MAP_CONTROL_WORK], WORK_BYTES);
 	dp->link_peer = map_memory(dp->map_fd[MAP_LINK_PEER], sizeof(*dp->link_peer));
+	dp->checkpoints = map_memory(dp->map_fd[MAP_CHECKPOINTS], CHECKPOINTS_BYTES);
 	if (!dp->config || !dp->session || !dp->frames || !dp->marks || !dp->work ||
-	    !dp->link_peer) {
+	    !dp->link_peer || !dp->checkpoints) {
 		err = -errno;
 		log_error("%s/%s: the maps cannot be mapped into memory: %s", COLO_PIN_ROOT,
 			  name, strerror(-err));
@@ -298,6 +302,8 @@ void datapath_close(struct datapath *dp)
 		munmap(dp->work, page_round(WORK_BYTES));
 	if (dp->link_peer)
 		munmap((void *)dp->link_peer, page_round(sizeof(*dp->link_peer)));
+	if (dp->checkpoints)
+		munmap(dp->checkpoints, page_round(CHECKPOINTS_BYTES));
 	if (dp->link.fd >= 0)
 		close(dp->link.fd);
 	for (int i = 0; i < MAP_COUNT; i++)
@@ -472,6 +478,7 @@ int datapath_reset(struct datapath *dp)
 		return err;
 	}
 	reset_frames(dp);
+	memset(dp->checkpoints, 0, CHECKPOINTS_BYTES);
 	memset(&dp->watch, 0, sizeof(dp->watch));
 	dp->session->request_epoch = 0;
 	dp->session->request_reason = COLO_REASON_NONE;

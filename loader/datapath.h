@@ -43,6 +43,7 @@ enum datapath_map {
 	MAP_LINK_SENT,
 	MAP_LINK_RECEIVED,
 	MAP_LINK_PEER,
+	MAP_CHECKPOINTS,
 	MAP_CONTROL_WORK,
 	MAP_EVENTS,
 	MAP_COUNT,
@@ -101,6 +102,7 @@ struct datapath {
 	volatile struct colo_frame_mark *marks; /* of the frames */
 	struct colo_control *work;              /* of work.c */
 	volatile struct colo_link_peer *link_peer;
+	struct colo_checkpoint *checkpoints; /* [COLO_CHECKPOINTS] */
 	__u32 max_frames;
 	struct datapath_watch watch;
 	struct datapath_link link;

@@ -28,23 +28,34 @@ static const struct {
 	{"secondary-reset", EVENT_RESET}, {"failover", EVENT_FAILOVER},
 };
 
+/* It is over, and the session does not depend on it. */
+#define STAGE_RESUME "primary-resume"
+
 static void publish_stage(struct daemon *d)
 {
 	server_publish(d, json_pack("{s:s, s:s, s:I}", "event", "stage", "stage", d->stage.name,
 				    "epoch", (json_int_t)d->stage.epoch));
 }
 
-static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool ack)
+/* figures: of the checkpoint, as history_stage() takes them. */
+static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool ack,
+			 const json_t *figures)
 {
 	snprintf(d->stage.name, sizeof(d->stage.name), "%s", name);
 	d->stage.epoch = epoch;
 	d->stage.ack = ack;
+	record_stage(d, figures);
 	for (size_t i = 0; i < sizeof(stages) / sizeof(*stages); i++) {
 		if (strcmp(stages[i].name, name))
 			continue;
 		log_debug("QEMU: stage %s, epoch %llu", name, epoch);
 		daemon_event(d, stages[i].event);
+		record_stage_end(d, figures);
 		publish_stage(d);
+		return;
+	}
+	if (!strcmp(name, STAGE_RESUME)) {
+		record_resume(d);
 		return;
 	}
 	log_error("QEMU: stage \"%s\" is unknown here: its hooks are newer than this colo-bpf",
@@ -64,11 +75,16 @@ static void on_event(void *context, const char *name, json_t *data)
 				&ack))
 			log_error("QEMU: event %s without stage or epoch", name);
 		else
-			handle_stage(d, text, epoch, ack);
+			handle_stage(d, text, epoch, ack, data);
 	} else if (!strcmp(name, "COLO_EXIT")) {
 		json_unpack(data, "{s?s}", "reason", &text);
 		log_info("QEMU: COLO_EXIT, reason %s", text ? text : "none");
+		replica_ask(d);
 		daemon_event(d, EVENT_COLO_EXIT);
+	} else if (!strcmp(name, "RESUME")) {
+		history_running(&d->history, daemon_now());
+	} else {
+		replica_event(d, name, data);
 	}
 }
 
@@ -276,8 +292,9 @@ static void answer_query(void *context, json_t *value, const char *error)
 	log_info("%s: %s, mode %s, epoch %llu; QEMU: mode %s%s%s", d->options.name,
 		 session_state_names[d->session.state], name_mode(d->dp.session->mode),
 		 d->dp.session->epoch, mode, stage ? ", waits at " : "", stage ? stage : "");
+	history_adopt(&d->history, value, daemon_now());
 	if (stage)
-		handle_stage(d, stage, stage_epoch, true);
+		handle_stage(d, stage, stage_epoch, true, value);
 	else
 		adopt_qemu(d, mode, epoch);
 }

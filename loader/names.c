@@ -52,6 +52,8 @@ const char *name_reason(enum colo_reason reason)
 		[COLO_REASON_MALFORMED] = "malformed",
 		[COLO_REASON_UNTRANSLATABLE] = "untranslatable",
 		[COLO_REASON_OPERATOR] = "operator",
+		[COLO_REASON_PERIOD] = "period",
+		[COLO_REASON_PEER] = "peer",
 	};
 
 	return LOOK_UP(names, reason);

@@ -86,6 +86,7 @@ int daemon_switch_role(struct daemon *d, enum colo_role role)
 	err = datapath_switch_role(&d->dp, role);
 	if (!err)
 		d->session.role = role;
+	record_map(d);
 	ring = ring_open(d);
 	if (ring) {
 		log_error("%s: the events of the data path cannot be read any more: %s",
@@ -192,8 +193,9 @@ static int open_channel(struct daemon *d)
 	d->channel = channel_open(&options);
 	if (!d->channel)
 		return -EIO;
-	return channel_methods(d->channel, takeover_methods) ?:
-		       channel_methods(d->channel, pair_methods);
+	return channel_methods(d->channel, takeover_methods)     ?:
+		       channel_methods(d->channel, pair_methods) ?:
+		       channel_methods(d->channel, record_methods);
 }
 
 static int open_parts(struct daemon *d)

@@ -49,6 +49,8 @@ enum session_event {
 	EVENT_PEER_YIELDED,
 	EVENT_PEER_OUT,      /* it knows nothing of this session, and is not shut */
 	EVENT_PEER_SURVIVOR, /* it is the survivor of a session that is not ours */
+	/* the primary's replica has lost something; sent again while it lasts */
+	EVENT_REPLICA_FAILED,
 	/* the policy */
 	EVENT_GRANTED,
 	EVENT_REFUSED,

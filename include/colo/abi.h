@@ -14,7 +14,7 @@
 #include <linux/types.h>
 #endif
 
-#define COLO_ABI_VERSION     5
+#define COLO_ABI_VERSION     6
 #define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
 #define COLO_SESSION_ID      16    /* bytes */
@@ -56,6 +56,9 @@ enum colo_reason {
 	COLO_REASON_MALFORMED,      /* guest output that does not parse */
 	COLO_REASON_UNTRANSLATABLE, /* fragmented TCP, MD5, AO, MPTCP */
 	COLO_REASON_OPERATOR,       /* `colo-bpf checkpoint` */
+	/* of a checkpoint that the data path has not asked for */
+	COLO_REASON_PERIOD, /* QEMU's own, x-checkpoint-delay */
+	COLO_REASON_PEER,   /* the daemon's: does QEMU's channel to the peer still work? */
 	COLO_REASON_MAX,
 };
 
@@ -555,6 +558,64 @@ struct colo_event {
 	__u32 reserved;
 };
 
+enum colo_checkpoint_end {
+	COLO_CHECKPOINT_STOPPED,   /* under way: the primary's guest has stopped */
+	COLO_CHECKPOINT_COMMITTED, /* ... and what was held has left */
+	COLO_CHECKPOINT_DONE,      /* the guest runs again */
+	COLO_CHECKPOINT_FAILED,    /* COLO ended before the commit */
+	COLO_CHECKPOINT_CUT,       /* COLO ended after the commit */
+	COLO_CHECKPOINT_ENDS,
+};
+
+/* What a checkpoint took on the primary, part by part, without a gap between them. */
+struct colo_checkpoint_parts {
+	__u64 request;  /* until the secondary has stopped */
+	__u64 stop;     /* until the primary has, its disks flushed */
+	__u64 device;   /* to save the state of the devices */
+	__u64 ram;      /* to send the dirty pages */
+	__u64 transfer; /* until the secondary has all */
+	__u64 commit;   /* until this daemon has let go what was held */
+	__u64 load;     /* until the secondary has loaded it, as seen from the primary */
+	__u64 resume;   /* to start the guest */
+};
+
+/* ... and on the secondary. */
+struct colo_load_parts {
+	__u64 stop;
+	__u64 receive; /* all of the state; the primary stops and saves it meanwhile */
+	__u64 flush;   /* from the cache to the guest's memory */
+	__u64 load;    /* devices and disks */
+};
+
+/*
+ * map `checkpoints`: array[COLO_CHECKPOINTS], mmapable, written by the daemon
+ * only. The last checkpoints: number n is at (n - 1) % COLO_CHECKPOINTS, and
+ * the highest number says how many there were in the life of the instance.
+ * What is not known is 0.
+ */
+#define COLO_CHECKPOINTS 1024
+
+struct colo_checkpoint {
+	__u64 number;     /* written last, 0: none */
+	__u64 epoch;      /* that it closes; counted anew in each session */
+	__u64 session_ns; /* when this COLO began */
+	enum colo_role role;
+	enum colo_checkpoint_end end;
+	enum colo_reason reason; /* on the primary */
+	__u32 reserved;
+	__u64 requested_ns;  /* when the data path asked for it */
+	__u64 asked_ns;      /* when the daemon asked QEMU */
+	__u64 stopped_ns;    /* when the daemon heard that the guest has stopped */
+	__u64 ended_ns;      /* ... that it runs, or that COLO has ended */
+	__u64 standstill_ns; /* how long the pair stood still for it: a duration */
+	struct colo_checkpoint_parts primary_took_ns;
+	struct colo_load_parts secondary_took_ns; /* on the primary: as the peer told */
+	__u64 release_ns; /* of the commit, or the reset: this daemon's own work; a duration */
+	__u64 ram_bytes;  /* sent for dirty pages */
+	__u64 ram_pages;
+	__u64 device_bytes;
+};
+
 /*
  * The program `control` is run by the daemon through BPF_PROG_RUN, as often as
  * it has entries in the map `control_work` (array[COLO_WORK_MAX], mmapable): cb[0]
@@ -602,6 +663,7 @@ _Static_assert(sizeof(struct colo_config) == 56, "colo_config");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
 _Static_assert(sizeof(struct colo_control) == 104, "colo_control");
 _Static_assert(sizeof(struct colo_frame) % 8 == 0, "colo_frame");
+_Static_assert(sizeof(struct colo_checkpoint) == 208, "colo_checkpoint");
 _Static_assert(sizeof(struct colo_frame_mark) == 8, "colo_frame_mark");
 _Static_assert(sizeof(struct colo_passthrough) == 88, "colo_passthrough");
 

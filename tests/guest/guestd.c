@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -152,12 +153,58 @@ static void append(const struct msg *m)
 		die(APPEND_LOG);
 }
 
+/*
+ * A checkpoint copies the kernel's random state, too: for long after it both
+ * guests draw the same numbers. The time at which each does so is its own.
+ */
+static void fill_random(struct msg *m)
+{
+	uint64_t ticks = __builtin_ia32_rdtsc();
+
+	if (getrandom(m->fill, sizeof(m->fill), 0) != sizeof(m->fill))
+		die("getrandom");
+	for (size_t i = 0; i < sizeof(ticks); i++)
+		m->fill[i] ^= ticks >> 8 * i;
+}
+
+/*
+ * Code that changes all the time, and stays for some while: whoever translates
+ * it must notice when a checkpoint brings another.
+ */
+static uint64_t run_code(uint64_t number)
+{
+	static uint8_t *pages;
+	uint64_t sum = 0;
+	uint8_t *page;
+
+	if (!pages) {
+		pages = mmap(NULL, CODE_PAGES * 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (pages == MAP_FAILED)
+			die("mmap");
+		for (int i = 0; i < CODE_PAGES; i++)
+			memcpy(pages + i * 4096, "\xb8\0\0\0\0\xc3", 6);
+	}
+	/* mov $number, %eax; ret */
+	page = pages + number % CODE_PAGES * 4096;
+	for (int i = 0; i < 4; i++)
+		page[1 + i] = number >> 8 * i;
+	for (int i = 0; i < CODE_PAGES; i++) {
+		uint32_t (*code)(void) = (uint32_t(*)(void))(pages + i * 4096);
+
+		sum += code();
+	}
+	return sum;
+}
+
 static struct msg reply_to(int port, const struct msg *request)
 {
 	struct msg m = *request;
 
-	if (port == PORT_RANDOM && getrandom(m.fill, sizeof(m.fill), 0) != sizeof(m.fill))
-		die("getrandom");
+	if (port == PORT_RANDOM)
+		fill_random(&m);
+	if (port == PORT_CODE)
+		m.data_sum = run_code(m.number);
 	if (port == PORT_APPEND)
 		append(request);
 	m.reserved = 1;
@@ -327,13 +374,40 @@ static struct conn *conn_new(int fd, int port)
 	return c;
 }
 
+/* Work takes long, so it has a process of its own, behind all other services. */
+static void work_apart(int fd)
+{
+	struct msg m;
+
+	if (fork())
+		return;
+	/* Other connections end when guestd closes them, and not with this. */
+	if (dup2(fd, STDIN_FILENO) || close_range(3, ~0U, 0) || nice(19) != 19 ||
+	    fcntl(STDIN_FILENO, F_SETFL, 0))
+		die("work");
+	fd = STDIN_FILENO;
+	while (recv(fd, &m, sizeof(m), MSG_WAITALL) == sizeof(m) && msg_ok(&m)) {
+		m.data_sum = work(m.size);
+		m.reserved = 1;
+		msg_seal(&m);
+		if (send(fd, &m, sizeof(m), MSG_NOSIGNAL) != sizeof(m))
+			break;
+	}
+	_exit(0);
+}
+
 static void accept_all(const struct conn *listener)
 {
 	int one = 1, fd;
 
 	while ((fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		conn_new(fd, listener->port);
+		if (listener->port == PORT_WORK) {
+			work_apart(fd);
+			close(fd);
+		} else {
+			conn_new(fd, listener->port);
+		}
 	}
 }
 
@@ -375,11 +449,12 @@ static void serve_port(int type, int port)
 
 int main(void)
 {
-	static const int tcp_ports[] = {PORT_HTTP, PORT_RR,     PORT_DOWN,
-					PORT_UP,   PORT_RANDOM, PORT_APPEND};
+	static const int tcp_ports[] = {PORT_HTTP,   PORT_RR,     PORT_DOWN, PORT_UP,
+					PORT_RANDOM, PORT_APPEND, PORT_WORK, PORT_CODE};
 	struct epoll_event events[64];
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN);
 	pattern_fill(pattern);
 	epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (epfd < 0)

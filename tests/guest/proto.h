@@ -21,6 +21,8 @@ enum {
 	PORT_RANDOM = 7003, /* as PORT_RR, the answer's fill is random */
 	PORT_APPEND = 7004, /* message -> on the disk, synced -> message */
 	PORT_UDP = 7005,    /* datagram message -> datagram message */
+	PORT_WORK = 7006,   /* message {size} -> size rounds of work, message {its sum} */
+	PORT_CODE = 7007,   /* message {number} -> code is written and run, message {its sum} */
 };
 
 #define MSG_MAGIC      0x434f4c4fu /* "OLOC" on the wire */
@@ -107,6 +109,34 @@ static inline void msg_seal(struct msg *m)
 static inline int msg_ok(const struct msg *m)
 {
 	return m->magic == MSG_MAGIC && m->sum == sum_of(m, offsetof(struct msg, sum));
+}
+
+/*
+ * PORT_CODE: request n writes code into page n % CODE_PAGES that gives n, and
+ * runs all pages. A page that no request has written gives 0.
+ */
+#define CODE_PAGES 64
+
+static inline uint64_t code_sum(uint64_t first, uint64_t number)
+{
+	uint64_t sum = 0;
+
+	for (uint64_t n = number; n + CODE_PAGES > number && n >= first; n--)
+		sum += (uint32_t)n;
+	return sum;
+}
+
+/* Work for a processor that leaves memory alone. */
+static inline uint64_t work(uint64_t rounds)
+{
+	uint64_t x = 0x853c49e6748fea9bull;
+
+	while (rounds--) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+	}
+	return x;
 }
 
 /*

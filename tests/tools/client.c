@@ -277,6 +277,8 @@ static const struct command {
 } commands[] = {
 	{"rr", "messages over one connection", work_rr},
 	{"random", "as rr, each answer holds random bytes", work_random},
+	{"work", "--size rounds of work of the guest's processor", work_work},
+	{"code", "as rr, the guest writes code and runs it", work_code},
 	{"append", "as rr, each is on the disk first", work_append},
 	{"udp", "as rr, in datagrams", work_udp},
 	{"http", "GET, a connection each or --keepalive", work_http},

@@ -78,6 +78,8 @@ int run_send(struct run *r, int fd, const void *data, size_t len);
 void work_rr(struct run *r);
 void work_random(struct run *r);
 void work_append(struct run *r);
+void work_work(struct run *r);
+void work_code(struct run *r);
 void work_udp(struct run *r);
 void work_down(struct run *r);
 void work_up(struct run *r);

@@ -22,7 +22,7 @@ static struct msg request(uint64_t number, uint64_t size)
 
 /* Is m the answer to request `number`, and nothing but it? */
 static int check_answer(struct run *r, const struct msg *m, uint64_t number, uint64_t size,
-			int random)
+			int port)
 {
 	struct msg want = request(number, size);
 
@@ -32,20 +32,22 @@ static int check_answer(struct run *r, const struct msg *m, uint64_t number, uin
 		return run_error(r, "answer %llu where %llu was due",
 				 (unsigned long long)m->number, (unsigned long long)number);
 	want.reserved = 1;
-	if (random)
+	if (port == PORT_RANDOM)
 		memcpy(want.fill, m->fill, sizeof(want.fill));
+	if (port == PORT_CODE) /* of a guest that no other client has asked for this */
+		want.data_sum = code_sum(r->opt->first, number);
 	msg_seal(&want);
 	if (memcmp(m, &want, sizeof(want)))
 		return run_error(r, "answer %llu: altered", (unsigned long long)number);
 	return 0;
 }
 
-static int receive_answer(struct run *r, int fd, uint64_t number, uint64_t size, int random)
+static int receive_answer(struct run *r, int fd, uint64_t number, uint64_t size, int port)
 {
 	static uint8_t body[MSG_MAX_ANSWER];
 	struct msg m;
 
-	if (run_recv(r, fd, &m, sizeof(m)) || check_answer(r, &m, number, size, random) ||
+	if (run_recv(r, fd, &m, sizeof(m)) || check_answer(r, &m, number, size, port) ||
 	    run_recv(r, fd, body, size - sizeof(m)))
 		return -1;
 	if (memcmp(body, pattern, size - sizeof(m)))
@@ -54,7 +56,7 @@ static int receive_answer(struct run *r, int fd, uint64_t number, uint64_t size,
 }
 
 /* Up to --window requests are under way; their answers come in order. */
-static void stream(struct run *r, int port, int random)
+static void stream(struct run *r, int port)
 {
 	const struct options *o = r->opt;
 	uint64_t size = o->size > sizeof(struct msg) ? o->size : sizeof(struct msg);
@@ -79,7 +81,7 @@ static void stream(struct run *r, int port, int random)
 			sent++;
 		}
 		if (r->errors || sent == r->answers ||
-		    receive_answer(r, fd, o->first + r->answers, size, random))
+		    receive_answer(r, fd, o->first + r->answers, size, port))
 			break;
 		run_answer(r, sent_ns[r->answers % o->window]);
 	}
@@ -90,17 +92,48 @@ static void stream(struct run *r, int port, int random)
 
 void work_rr(struct run *r)
 {
-	stream(r, PORT_RR, 0);
+	stream(r, PORT_RR);
 }
 
 void work_random(struct run *r)
 {
-	stream(r, PORT_RANDOM, 1);
+	stream(r, PORT_RANDOM);
+}
+
+void work_code(struct run *r)
+{
+	stream(r, PORT_CODE);
 }
 
 void work_append(struct run *r)
 {
-	stream(r, PORT_APPEND, 0);
+	stream(r, PORT_APPEND);
+}
+
+/* --size rounds of work each; the guest's sum must be the same as ours. */
+void work_work(struct run *r)
+{
+	uint64_t sent = 0, sum = 0;
+	int fd = run_connect(r, PORT_WORK);
+
+	while (fd >= 0 && run_goes_on(r, sent)) {
+		struct msg m = request(r->opt->first + sent, r->opt->size);
+		uint64_t sent_ns = now_ns();
+
+		if (run_send(r, fd, &m, sizeof(m)) || run_recv(r, fd, &m, sizeof(m)))
+			break;
+		run_answer(r, sent_ns);
+		if (!msg_ok(&m) || m.number != r->opt->first + sent)
+			run_error(r, "answer %llu: altered", (unsigned long long)sent);
+		if (sent++ && m.data_sum != sum)
+			run_error(r, "answer %llu: another sum", (unsigned long long)sent);
+		sum = m.data_sum;
+	}
+	if (fd >= 0)
+		close(fd);
+	/* Not while it is measured. */
+	if (!r->errors && sent && sum != work(r->opt->size))
+		run_error(r, "the sum is wrong");
 }
 
 /*
@@ -132,7 +165,7 @@ void work_udp(struct run *r)
 			/* The late answer of one that was counted as lost. */
 			r->lost--;
 			continue;
-		} else if (!check_answer(r, &m, r->opt->first + sent, sizeof(m), 0)) {
+		} else if (!check_answer(r, &m, r->opt->first + sent, sizeof(m), PORT_UDP)) {
 			run_answer(r, sent_ns);
 		}
 		sent++;

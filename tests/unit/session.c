@@ -131,6 +131,11 @@ static void from_colo(void **state)
 		/* its daemon alone is gone: nothing */
 		WAY(PRIMARY, SESSION_COLO, ACTION_NONE, EVENT_PEER_DOWN),
 		WAY(SECONDARY, SESSION_COLO, ACTION_NONE, EVENT_PEER_DOWN),
+		/* the replica is no copy any more: the primary, once the peer yields */
+		WAY(PRIMARY, SESSION_TAKING, ACTION_TAKE, EVENT_REPLICA_FAILED),
+		WAY(PRIMARY, SESSION_FAILING, ACTION_FAIL_OVER_QEMU, EVENT_REPLICA_FAILED,
+		    EVENT_REPLICA_FAILED, EVENT_PEER_YIELDED),
+		WAY(SECONDARY, SESSION_COLO, ACTION_NONE, EVENT_REPLICA_FAILED),
 		/* our guest is gone */
 		WAY(PRIMARY, SESSION_LOST, ACTION_GONE, EVENT_QEMU_GONE),
 		/* the link is cut, both live and know it: the secondary yields */

@@ -16,7 +16,7 @@
 	X(session)     \
 	X(options)     \
 	X(qmp)         \
-	X(status) X(translations) X(loop) X(config) X(channel) X(grant) X(task)
+	X(status) X(translations) X(loop) X(config) X(channel) X(grant) X(task) X(history)
 
 /* What is logged (on stderr) goes into a file, and from there into `text`. */
 void unit_capture_begin(void);
