@@ -33,7 +33,7 @@ static __always_inline void takeover_add(struct colo_translation *t,
 		t->flags |= COLO_TR_C_FIN;
 	if (f->flags & COLO_RW_RST)
 		t->flags |= COLO_TR_RST;
-	t->seen_ns = f->seen_ns;
+	t->seen_ns = bpf_ktime_get_ns();
 }
 
 /* Of a life before: the primary's guest has begun another one since. */
@@ -45,7 +45,8 @@ static __always_inline void takeover_clear(struct colo_translation *t)
 }
 
 /* Whether the flow needs one: by its numbers, or for its timestamps. */
-static __always_inline int takeover_needed(const struct colo_rewrite *f, int offset)
+static __always_inline int takeover_needed(const struct colo_rewrite *f, int offset,
+					   __u64 epoch)
 {
 	const __u32 fins = COLO_RW_G_FIN | COLO_RW_C_FIN;
 
@@ -53,7 +54,8 @@ static __always_inline int takeover_needed(const struct colo_rewrite *f, int off
 		return 1;
 	if (f->flags & COLO_RW_RST || (f->flags & fins) == fins)
 		return 0;
-	return f->flags & (COLO_RW_ECHO | COLO_RW_OLD | COLO_RW_S_TS);
+	return f->flags & COLO_RW_ECHO ||
+	       (f->epoch == epoch && f->flags & (COLO_RW_OLD | COLO_RW_S_TS));
 }
 
 static __always_inline int takeover_locked(struct colo_rewrite *f, struct scratch *s,
@@ -76,11 +78,10 @@ static __always_inline int takeover_locked(struct colo_rewrite *f, struct scratc
 		word_unlock(&t->lock);
 		return 0;
 	}
-	if (!takeover_needed(f, offset))
+	if (!takeover_needed(f, offset, ses->epoch))
 		return 0;
 	takeover_add(new, f, offset);
-	translation_add(s, ses);
-	return 0;
+	return translation_add(s, ses);
 }
 
 /*

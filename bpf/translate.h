@@ -9,6 +9,8 @@
 #ifndef COLO_BPF_TRANSLATE_H
 #define COLO_BPF_TRANSLATE_H
 
+#include <linux/errno.h>
+
 #include "lock.h"
 #include "numbers.h"
 #include "quote.h"
@@ -32,20 +34,25 @@ static __always_inline int translation_find(const struct colo_flow_key *key,
 
 /*
  * Make the one that scratch.translation is. The count is never below the number
- * of entries: who sees 0 does not look.
+ * of entries: who sees 0 does not look. Negative: there was no memory at once,
+ * which the next try has.
  */
 static __always_inline int translation_add(struct scratch *s, struct colo_session *ses)
 {
 	struct colo_translation *t = &s->translation;
+	long err;
 
 	__sync_fetch_and_add(&ses->translations, 1);
-	if (!bpf_map_update_elem(&translations, &t->key, t, BPF_NOEXIST)) {
+	err = bpf_map_update_elem(&translations, &t->key, t, BPF_NOEXIST);
+	if (!err) {
 		COUNT(tr_created);
 		return 0;
 	}
 	__sync_fetch_and_sub(&ses->translations, 1);
+	if (err == -ENOMEM)
+		return -1;
 	COUNT(tr_full);
-	return -1;
+	return 0;
 }
 
 /* Delete what translation_find() has found with this key; it is unlocked then. */
@@ -125,9 +132,17 @@ static __always_inline void translation_note_end(struct colo_translation *t, __u
 
 static __always_inline void translation_note_echo(struct colo_translation *t, __u32 echo)
 {
-	if (!(t->flags & COLO_TR_ECHO) || seq_lt(t->ts_echo, echo))
-		t->ts_echo = echo;
+	if (t->flags & COLO_TR_ECHO && !seq_lt(t->ts_echo, echo))
+		return;
+	t->ts_echo = echo;
 	t->flags |= COLO_TR_ECHO;
+	t->flags &= ~COLO_TR_AHEAD;
+}
+
+/* Its client knows the guest's numbers, but may have seen a clock that is ahead. */
+static __always_inline int translation_is_watch(const struct colo_translation *t)
+{
+	return !t->seq_delta && !t->ts_delta;
 }
 
 /*
@@ -149,6 +164,7 @@ static __always_inline int translation_out(struct scratch *s, struct colo_transl
 			t->ts_delta += t->ts_echo - tsval;
 			tsval = t->ts_echo;
 		}
+		t->flags |= COLO_TR_AHEAD;
 		out32(s, o.ts, tsval);
 	}
 	out32(s, p->l4_off + 4, p->seq + t->seq_delta);
@@ -170,7 +186,7 @@ static __always_inline int translation_in(struct scratch *s, struct colo_transla
 	}
 	if (numbers_echo(s, &echo))
 		translation_note_echo(t, echo);
-	if (!t->seq_delta && !t->ts_delta)
+	if (translation_is_watch(t))
 		return 0;
 	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
 	numbers_in(s, p->l4_off, p->hdr_len, t->seq_delta, t->ts_delta);
@@ -190,7 +206,8 @@ static __always_inline int translate_stream(struct __sk_buff *ctx, struct scratc
 		translation_delete(t, &p->key);
 		return 0;
 	}
-	t->seen_ns = bpf_ktime_get_ns();
+	if (!translation_is_watch(t))
+		t->seen_ns = bpf_ktime_get_ns();
 	translation_note_end(t, p->flags, dir);
 	ret = dir == FROM_GUEST ? translation_out(s, t) : translation_in(s, t);
 	if (ret && hdr_replace(ctx))
@@ -266,9 +283,9 @@ static __always_inline int wire_arrival(struct __sk_buff *ctx, const struct colo
 }
 
 /*
- * Whether a translation is to be deleted: its flow has ended a while ago, or
- * has been idle for so long that it needs none or has none any more. On a
- * secondary in COLO nobody sees whether the primary's are idle.
+ * Whether a translation is to be deleted: its flow has ended a while ago, or it
+ * watched a clock that has long passed what the client could have seen of the
+ * other's. On a secondary in COLO nobody sees whether the primary's are idle.
  */
 static __always_inline int translation_due(const struct colo_translation *t)
 {
@@ -281,8 +298,10 @@ static __always_inline int translation_due(const struct colo_translation *t)
 		return 0;
 	if (t->flags & COLO_TR_RST || (t->flags & fins) == fins)
 		limit = c->flow_grace_ms;
-	else if (!t->seq_delta && !t->ts_delta)
-		limit = c->flow_idle_ms;
+	else if (translation_is_watch(t))
+		limit = t->flags & COLO_TR_ECHO && !(t->flags & COLO_TR_AHEAD) ?
+				c->flow_idle_ms :
+				c->flow_grace_ms;
 	else if (ses->mode == COLO_MODE_SECONDARY)
 		return 0;
 	else

@@ -104,13 +104,40 @@ static const char *xdp_of(const char *driver)
 	return "generic";
 }
 
+/*
+ * How many queues it sends from, 0 if this /sys is not of its namespace, and
+ * whether one is chosen by the CPU (XPS).
+ */
+static unsigned int queues_of(const char *device, bool *by_cpu)
+{
+	unsigned int count = 0;
+
+	*by_cpu = false;
+	for (;; count++) {
+		char path[128], mask[256] = "";
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/sys/class/net/%s/queues/tx-%u/xps_cpus", device,
+			 count);
+		file = fopen(path, "re");
+		if (!file)
+			break;
+		/* of a single queue it cannot be read */
+		if (fgets(mask, sizeof(mask), file))
+			*by_cpu |= mask[strspn(mask, "0,\n")] != 0;
+		fclose(file);
+	}
+	return count;
+}
+
 static int probe_device(json_t *object, const char *device, bool port, unsigned int *mtu)
 {
 	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
 	char driver[32] = "unknown";
 	struct tc_state state;
 	int index = if_nametoindex(device);
-	bool taken;
+	unsigned int queues;
+	bool taken, by_cpu;
 
 	output_flag(object, "exists", index != 0);
 	if (!index)
@@ -125,6 +152,9 @@ static int probe_device(json_t *object, const char *device, bool port, unsigned 
 	output_flag(object, "gro", offload(device, ETHTOOL_GGRO));
 	output_flag(object, "tx_checksum", offload(device, ETHTOOL_GTXCSUM));
 	output_text(object, "xdp", xdp_of(driver));
+	queues = queues_of(device, &by_cpu);
+	output_number(object, "tx_queues", queues);
+	output_flag(object, "tx_queue_by_cpu", by_cpu && queues > 1);
 	if (tc_query(index, &state))
 		return 1;
 	output_flag(object, "attached", state.ours[TC_INGRESS] != 0);
@@ -245,6 +275,10 @@ static int probe(const struct probe_options *o)
 		output_set(object, names[i], part);
 		conclude(follows, bad,
 			 "a device is missing, or another tc filter has the first place on it");
+		conclude(
+			follows,
+			i == 1 && json_is_true(json_object_get(part, "tx_queue_by_cpu")),
+			"the port chooses its queue by the CPU: what is released on two can leave in another order; write 0 to its queues/tx-*/xps_cpus");
 	}
 	if (mtu[1] && mtu[2]) {
 		bad = mtu[2] < mtu[1] + COLO_LINK_TAG_LEN;

@@ -422,6 +422,7 @@ enum colo_translation_flag {
 	COLO_TR_C_FIN = 1 << 3,
 	COLO_TR_RST = 1 << 4,
 	COLO_TR_C_SYN = 1 << 5, /* c_syn holds */
+	COLO_TR_AHEAD = 1 << 6, /* the guest's clock has passed ts_echo */
 };
 
 /*
@@ -434,7 +435,7 @@ enum colo_translation_flag {
 struct colo_translation {
 	struct colo_flow_key key; /* again: a recycled element is recognised */
 	__u32 lock;
-	__u64 seen_ns;
+	__u64 seen_ns;   /* its last packet; without a delta: when it was made */
 	__u32 flags;     /* enum colo_translation_flag */
 	__u32 isn;       /* the guest's: a SYN with another begins a new life */
 	__u32 seq_delta; /* the client's number - the guest's number */
