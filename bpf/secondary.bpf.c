@@ -39,7 +39,9 @@ static __always_inline enum verdict out_syn(struct __sk_buff *ctx, struct scratc
 	if (!(f->flags & COLO_RW_S_ISN) || f->s_isn != p->seq) {
 		if (f->flags & COLO_RW_S_ISN)
 			rewrite_new_life(f);
-		f->flags &= ~(COLO_RW_OLD | COLO_RW_ECHO);
+		f->flags &= ~(COLO_RW_OLD | COLO_RW_ECHO | COLO_RW_C_FIN | COLO_RW_RST);
+		if (!(p->flags & COLO_FR_FIN))
+			f->flags &= ~COLO_RW_G_FIN;
 		f->s_isn = p->seq;
 		f->s_c_isn = p->flags & COLO_FR_ACK ? p->ack : 0;
 		f->flags |= COLO_RW_S_ISN;

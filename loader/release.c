@@ -432,6 +432,7 @@ static int scan_frames(struct datapath *dp, __u64 now)
 {
 	struct work work = {.dp = dp, .op = COLO_CONTROL_TIMEOUT};
 	__u64 next = now + earlier(timeout_ns(dp), SCAN_MAX_NS);
+	__u64 first = earlier(timeout_ns(dp), dp->config->reorder_ms * MS);
 	struct waiting_list list;
 	int err = find_flows(dp, WHICH_UNREADY, ALL_EPOCHS, &list);
 
@@ -439,7 +440,7 @@ static int scan_frames(struct datapath *dp, __u64 now)
 		__u64 due = list.flow[i].oldest_ns + timeout_ns(dp);
 
 		next = earlier(next, now >= due ? now + OVERDUE_NS : due);
-		if (now >= list.flow[i].oldest_ns + dp->config->reorder_ms * MS)
+		if (now >= list.flow[i].oldest_ns + first)
 			work_add(&work, &list.flow[i].key, 0);
 	}
 	free(list.flow);

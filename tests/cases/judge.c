@@ -107,9 +107,17 @@ bool judge_header_fits(const struct packet *p, const struct packet *out)
 	       bytes_equal(p, out, p->l3 + 12, p->l4) && packet_ip_csum_good(out);
 }
 
+/* Rule 3: what leaves first of two frames with the same units next. */
+static bool is_before(const struct item *a, const struct item *b)
+{
+	int diff = seq_diff(a->packet->seq, b->packet->seq);
+
+	return diff ? diff < 0 : a->number < b->number;
+}
+
 /*
  * The frame of P that goes on at `at` with out's units; how far, in *to. Of several
- * the one whose header it has, of these the first that came.
+ * the one whose header it has, of these the first in sequence order.
  */
 static struct item *goes_on(struct model_flow *flow, const struct packet *out, uint32_t at,
 			    uint32_t *to)
@@ -131,7 +139,7 @@ static struct item *goes_on(struct model_flow *flow, const struct packet *out, u
 		}
 		fits = reached == end && judge_header_fits(item->packet, out);
 		if (reached != end || (found && !fits) ||
-		    (found && fits && found_fits && found->number < item->number))
+		    (found && fits && found_fits && is_before(found, item)))
 			continue;
 		found = item;
 		found_fits = fits;

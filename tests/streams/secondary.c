@@ -45,6 +45,9 @@ struct tuple {
 	uint32_t seq_add, stamp_add;
 	bool has_echo;
 	uint32_t echo; /* the highest that the client has echoed */
+	/* what has ended in the epoch of its last frame */
+	uint64_t epoch;
+	bool guest_fin, client_fin, reset;
 	/* what waits for it */
 	const struct packet *unsaid[WAITING_MAX]; /* the guest's SYN, and what is behind it */
 	unsigned int unsaid_count;
@@ -304,12 +307,24 @@ static void give_waiting(struct scenario *s, struct tuple *t)
 		t->waiting_count = 0;
 }
 
+/* What it says of its end. */
+static void note_end(struct scenario *s, struct tuple *t, const struct packet *p, bool *fin)
+{
+	if (t->epoch != s->run.epoch)
+		t->guest_fin = t->client_fin = t->reset = false;
+	t->epoch = s->run.epoch;
+	*fin |= p->flags & TCP_FIN;
+	t->reset |= p->flags & TCP_RST;
+}
+
 /* ---- the guest -------------------------------------------------------------------- */
 
 static void new_life(struct tuple *t, const struct packet *p)
 {
 	uint32_t echo;
 
+	t->guest_fin = p->flags & TCP_FIN;
+	t->client_fin = t->reset = false;
 	if (t->has_s) {
 		forget(t);
 		/* Until the primary says its number it is not this one's. */
@@ -342,6 +357,7 @@ static void guest_syn(struct scenario *s, struct tuple *t, const struct packet *
 
 static void guest_stream(struct scenario *s, struct tuple *t, const struct packet *p)
 {
+	note_end(s, t, p, &t->guest_fin);
 	if (p->flags & TCP_ACK && !(p->flags & (TCP_SYN | TCP_RST))) {
 		t->has_ack = true;
 		t->ack = p->ack;
@@ -414,6 +430,7 @@ static void client_stream(struct scenario *s, struct tuple *t, const struct pack
 {
 	bool syn = p->flags & TCP_SYN && !(p->flags & TCP_ACK);
 
+	note_end(s, t, p, &t->client_fin);
 	if (syn) {
 		t->asked = true;
 		t->c_isn = p->seq;
@@ -539,6 +556,21 @@ static void commit(struct scenario *s)
 	s->outcome->commits++;
 }
 
+/*
+ * Rule 15: its client knows other numbers, or a clock that the guest's may not
+ * have reached.
+ */
+static bool is_translated(const struct tuple *t)
+{
+	if (t->offset && (t->seq_add || t->stamp_add))
+		return true;
+	if (t->reset || (t->guest_fin && t->client_fin))
+		return false;
+	if (t->offset)
+		return t->has_echo || t->s_stamps;
+	return !t->has_s && (t->has_echo || t->older);
+}
+
 static void failover(struct scenario *s)
 {
 	int err = colo_proxy.failover(&s->run);
@@ -551,8 +583,7 @@ static void failover(struct scenario *s)
 		for (unsigned int i = 0; i < t->unsaid_count; i++)
 			expect_out(s, t->unsaid[i]);
 		forget(t);
-		t->translated = t->offset ? t->seq_add || t->stamp_add || t->has_echo :
-					    t->has_echo && !t->has_s;
+		t->translated = is_translated(t);
 		if (!t->translated)
 			leave_alone(t);
 	}
