@@ -101,7 +101,7 @@ void part_rewrite(const struct scale *scale)
 	claim(!err && rig_flows(&big) == scale->flows, "%u flows are in the secondary's table",
 	      scale->flows);
 	figure("secondary: %.0f bytes a flow",
-	       (double)(memory_current() - before) / scale->flows);
+	       ((double)memory_current() - (double)before) / scale->flows);
 	throughput(&few, &alone, scale->flows);
 	end(scale, &all, &few, before);
 	rig_close(&small);
