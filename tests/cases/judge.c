@@ -185,28 +185,30 @@ static bool take_cut(struct judge *judge, struct model_flow *flow, const struct 
 }
 
 /*
- * The open frame that this one is, whose turn it is in its lane; open.count: there
- * is none, then *late is one whose turn it is not.
+ * The open frame that this one is, whose turn it is in its lane, of several the one
+ * that came first; open.count: there is none, then *late is one whose turn it is not.
  */
 static unsigned int find_whole(const struct model_flow *flow, const struct packet *out,
 			       unsigned int *late)
 {
+	unsigned int found = flow->open.count;
 	bool behind[LANES] = {false};
-	unsigned int i;
 
 	*late = flow->open.count;
-	for (i = 0; i < flow->open.count; i++) {
+	for (unsigned int i = 0; i < flow->open.count; i++) {
 		const struct item *item = flow->open.list[i];
 		bool is = item->left && item->seen == item->packet->seq &&
 			  judge_is_whole(item->packet, out);
 
-		if (is && !behind[item->lane])
-			break;
+		if (is && !behind[item->lane] &&
+		    (found == flow->open.count ||
+		     item->number < flow->open.list[found]->number))
+			found = i;
 		if (is && *late == flow->open.count)
 			*late = i;
 		behind[item->lane] |= item->left;
 	}
-	return i;
+	return found;
 }
 
 static void take_item(struct judge *judge, struct model_flow *flow, unsigned int at,
