@@ -13,7 +13,7 @@
 
 /* What a flow brings to its translation. */
 static __always_inline void takeover_add(struct colo_translation *t,
-					 const struct colo_rewrite *f, int offset)
+					 const struct colo_rewrite *f, int offset, __u32 ended)
 {
 	if (f->flags & COLO_RW_ECHO) /* in the numbers of the primary's guest */
 		translation_note_echo(t, f->ts_echo + t->ts_delta);
@@ -27,11 +27,11 @@ static __always_inline void takeover_add(struct colo_translation *t,
 		t->c_syn = f->c_syn;
 		t->flags |= COLO_TR_C_SYN;
 	}
-	if (f->flags & COLO_RW_G_FIN)
+	if (ended & COLO_RW_G_FIN)
 		t->flags |= COLO_TR_G_FIN;
-	if (f->flags & COLO_RW_C_FIN)
+	if (ended & COLO_RW_C_FIN)
 		t->flags |= COLO_TR_C_FIN;
-	if (f->flags & COLO_RW_RST)
+	if (ended & COLO_RW_RST)
 		t->flags |= COLO_TR_RST;
 	t->seen_ns = bpf_ktime_get_ns();
 }
@@ -44,15 +44,21 @@ static __always_inline void takeover_clear(struct colo_translation *t)
 	t->ts_delta = 0;
 }
 
+#define RW_FINS (COLO_RW_G_FIN | COLO_RW_C_FIN)
+
+/* What has ended of the flow, as far as this epoch has seen it. */
+static __always_inline __u32 takeover_ended(const struct colo_rewrite *f, __u64 epoch)
+{
+	return f->epoch == epoch ? f->flags & (RW_FINS | COLO_RW_RST) : 0;
+}
+
 /* Whether the flow needs one: by its numbers, or for its timestamps. */
 static __always_inline int takeover_needed(const struct colo_rewrite *f, int offset,
-					   __u64 epoch)
+					   __u32 ended, __u64 epoch)
 {
-	const __u32 fins = COLO_RW_G_FIN | COLO_RW_C_FIN;
-
 	if (offset && (f->seq_delta || f->ts_delta))
 		return 1;
-	if (f->flags & COLO_RW_RST || (f->flags & fins) == fins)
+	if (ended & COLO_RW_RST || (ended & RW_FINS) == RW_FINS)
 		return 0;
 	return f->flags & COLO_RW_ECHO ||
 	       (f->epoch == epoch && f->flags & (COLO_RW_OLD | COLO_RW_S_TS));
@@ -64,6 +70,7 @@ static __always_inline int takeover_locked(struct colo_rewrite *f, struct scratc
 	struct colo_translation *t, *new = &s->translation;
 	/* of an epoch before: S is P's copy since then */
 	int offset = f->flags & COLO_RW_OFFSET && f->epoch == ses->epoch;
+	__u32 ended = takeover_ended(f, ses->epoch);
 	int ret;
 
 	__builtin_memset(new, 0, sizeof(*new));
@@ -74,13 +81,13 @@ static __always_inline int takeover_locked(struct colo_rewrite *f, struct scratc
 	if (ret && t) {
 		if (offset && translation_is_old(t, f->p_isn))
 			takeover_clear(t);
-		takeover_add(t, f, offset);
+		takeover_add(t, f, offset, ended);
 		word_unlock(&t->lock);
 		return 0;
 	}
-	if (!takeover_needed(f, offset, ses->epoch))
+	if (!takeover_needed(f, offset, ended, ses->epoch))
 		return 0;
-	takeover_add(new, f, offset);
+	takeover_add(new, f, offset, ended);
 	return translation_add(s, ses);
 }
 

@@ -560,11 +560,11 @@ static void commit(struct scenario *s)
  * Rule 15: its client knows other numbers, or a clock that the guest's may not
  * have reached.
  */
-static bool is_translated(const struct tuple *t)
+static bool is_translated(const struct scenario *s, const struct tuple *t)
 {
 	if (t->offset && (t->seq_add || t->stamp_add))
 		return true;
-	if (t->reset || (t->guest_fin && t->client_fin))
+	if (t->epoch == s->run.epoch && (t->reset || (t->guest_fin && t->client_fin)))
 		return false;
 	if (t->offset)
 		return t->has_echo || t->s_stamps;
@@ -583,7 +583,7 @@ static void failover(struct scenario *s)
 		for (unsigned int i = 0; i < t->unsaid_count; i++)
 			expect_out(s, t->unsaid[i]);
 		forget(t);
-		t->translated = is_translated(t);
+		t->translated = is_translated(s, t);
 		if (!t->translated)
 			leave_alone(t);
 	}
