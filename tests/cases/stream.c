@@ -257,6 +257,9 @@ static bool compare_units(struct model *model, struct model_flow *flow, struct i
 			break;
 		if (model->one_source && urgent_differs(p, s->packet, at))
 			model_unjudged(model, flow, "one side contradicts itself");
+		/* Which of two differences at a place is found first is open. */
+		if (model->request == COLO_REASON_NONE && urgent_differs(p, s->packet, at))
+			model->or_request |= 1U << COLO_REASON_FLAGS;
 		if (unit != packet_unit(p, at)) {
 			mismatch(model, flow, at,
 				 unit < 256 && packet_unit(p, at) < 256 ? COLO_REASON_PAYLOAD :
