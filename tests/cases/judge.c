@@ -107,17 +107,26 @@ bool judge_header_fits(const struct packet *p, const struct packet *out)
 	       bytes_equal(p, out, p->l3 + 12, p->l4) && packet_ip_csum_good(out);
 }
 
-/* Rule 3: what leaves first of two frames with the same units next. */
-static bool is_before(const struct item *a, const struct item *b)
+/* How far a frame of P goes on with out's units at `at`; `at`: it does not. */
+static uint32_t goes_to(const struct item *item, const struct packet *out, uint32_t at)
 {
-	int diff = seq_diff(a->packet->seq, b->packet->seq);
+	uint32_t end = item->allowed;
 
-	return diff ? diff < 0 : a->number < b->number;
+	if (item->seen != at || seq_diff(at, end) >= 0)
+		return at;
+	if (seq_diff(out->next, end) < 0)
+		end = out->next;
+	for (uint32_t unit = at; unit != end; unit++) {
+		if (packet_unit(item->packet, unit) != packet_unit(out, unit))
+			return at;
+	}
+	return end;
 }
 
 /*
  * The frame of P that goes on at `at` with out's units; how far, in *to. Of several
- * the one whose header it has, of these the first in sequence order.
+ * one whose header it has, of these the one that goes on farthest, of these the
+ * first in sequence order (rule 3).
  */
 static struct item *goes_on(struct model_flow *flow, const struct packet *out, uint32_t at,
 			    uint32_t *to)
@@ -125,21 +134,21 @@ static struct item *goes_on(struct model_flow *flow, const struct packet *out, u
 	bool found_fits = false, fits;
 	struct item *found = NULL;
 
+	*to = at;
 	for (unsigned int i = 0; i < flow->open.count; i++) {
 		struct item *item = flow->open.list[i];
-		uint32_t end = item->allowed, reached;
+		uint32_t end = goes_to(item, out, at);
+		int better;
 
-		if (item->seen != at || seq_diff(at, end) >= 0)
+		if (end == at)
 			continue;
-		if (seq_diff(out->next, end) < 0)
-			end = out->next;
-		for (reached = at; reached != end; reached++) {
-			if (packet_unit(item->packet, reached) != packet_unit(out, reached))
-				break;
-		}
-		fits = reached == end && judge_header_fits(item->packet, out);
-		if (reached != end || (found && !fits) ||
-		    (found && fits && found_fits && is_before(found, item)))
+		fits = judge_header_fits(item->packet, out);
+		better = fits - found_fits ?: seq_diff(end, *to);
+		if (found && !better)
+			better = seq_diff(found->packet->seq, item->packet->seq);
+		if (found && !better)
+			better = item->number < found->number ? 1 : -1;
+		if (found && better < 0)
 			continue;
 		found = item;
 		found_fits = fits;
