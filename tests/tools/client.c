@@ -360,7 +360,7 @@ static int parse(struct options *o, int argc, char **argv)
 	}
 	if (!o->count && !o->seconds && !o->until_signal)
 		o->count = 1;
-	return optind == argc && o->window && o->timeout > 0 ? 0 : -1;
+	return optind == argc && o->timeout > 0 ? 0 : -1;
 }
 
 static void on_signal(int sig)
@@ -411,6 +411,8 @@ int main(int argc, char **argv)
 		if (strcmp(argv[1], commands[i].name))
 			continue;
 		if (parse(&o, argc - 1, argv + 1))
+			return usage();
+		if (!o.window && commands[i].work != work_udp)
 			return usage();
 		return run_command(&commands[i], &o);
 	}

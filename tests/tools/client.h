@@ -17,7 +17,7 @@ struct options {
 	int until_signal;       /* neither limit holds, SIGTERM ends the run */
 	double timeout;         /* seconds to wait for one answer */
 	uint64_t size;          /* bytes of an answer, or of a transfer */
-	unsigned int window;    /* requests that may be under way at once */
+	unsigned int window;    /* requests that may be under way at once; udp: 0: any */
 	uint64_t first;         /* number of the first request */
 	double rate;            /* requests a second; 0: as many as go */
 	int keepalive;          /* http: one connection for all requests */
