@@ -63,13 +63,14 @@ void run_pace(const struct run *r, uint64_t sent)
 
 static void write_progress(struct run *r, uint64_t now)
 {
-	char text[32];
+	char text[64];
 	int len;
 
 	if (r->progress_fd < 0 || now - r->progress_ns < PROGRESS_NS)
 		return;
 	r->progress_ns = now;
-	len = snprintf(text, sizeof(text), "%20llu\n", (unsigned long long)r->answers);
+	len = snprintf(text, sizeof(text), "%20llu %20llu\n", (unsigned long long)r->answers,
+		       (unsigned long long)r->gap_ns / 1000);
 	if (pwrite(r->progress_fd, text, len, 0) != len)
 		run_error(r, "%s: %s", r->opt->progress, strerror(errno));
 }

@@ -21,7 +21,7 @@ struct options {
 	uint64_t first;         /* number of the first request */
 	double rate;            /* requests a second; 0: as many as go */
 	int keepalive;          /* http: one connection for all requests */
-	const char *progress;   /* a file that counts the answers so far */
+	const char *progress;   /* a file: the answers so far, the gap since the mark in us */
 	const char *check_file; /* check-log: the file to look at */
 };
 

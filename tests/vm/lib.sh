@@ -538,10 +538,19 @@ client_start() {
 
 # How many answers a client has had (written every 20 ms).
 client_answers() {
-	local n=
+	local n= gap
 
-	read -r n <"$dir/$1.progress" 2>/dev/null || true
+	read -r n gap <"$dir/$1.progress" 2>/dev/null || true
 	echo "${n:-0}"
+}
+
+# client_gap_us NAME: its longest gap since the last mark, once it has had an
+# answer after that.
+client_gap_us() {
+	local n gap=
+
+	read -r n gap <"$dir/$1.progress"
+	echo "$gap"
 }
 
 client_past() {
