@@ -246,7 +246,7 @@ life_went_on() {
 		wait_for 2 "word of that" life_alone "$side" "$2" || return 1
 	alone_us=$(life_alone "$side" "$2")
 	seen_us=$(life_time "$side" "$2" '.event == "peer" and .health != "alive" or
-		.event == "state" and .from == "colo"')
+		.event == "state" and (.to == "claiming" or .to == "failing")')
 }
 
 life_alone() {
