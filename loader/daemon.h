@@ -70,10 +70,10 @@ struct daemon {
 	struct loop_timer over_timer;
 	struct loop_timer alone_timer; /* the rest of a failover */
 	int announced;                 /* addresses of the guest */
-	char refusal[160]; /* why COLO does not begin, for QEMU */
-	__u64 joined_ns;   /* sent_ns of the heartbeat that first said COLO */
-	__u64 asked_epoch; /* last epoch for which QEMU was asked */
-	__u64 tried_ns;    /* when QEMU's channel to the peer was tried */
+	char refusal[160];             /* why COLO does not begin, for QEMU */
+	__u64 joined_ns;               /* sent_ns of the heartbeat that first said COLO */
+	__u64 asked_epoch;             /* last epoch for which QEMU was asked */
+	__u64 tried_ns;                /* when QEMU's channel to the peer was tried */
 
 	bool split; /* both sides are active; was said */
 
