@@ -345,7 +345,9 @@ proxy_config() {
 fence_script() {
 	cat <<-END >"$dir/fence"
 	#!/bin/bash
-	side=\${1:0:1}
+	side=\${1:0:1} by=p
+	[ "\$side" = s ] || by=s
+	echo "\$\$" >"$dir/\$by.fence.pid"
 	echo "\$EPOCHREALTIME \$1" >>"$dir/fenced"
 	exec "$BASH" "$top/tests/vm/fence" "$id-\$side" "$dir/\$side"
 	END
@@ -620,10 +622,10 @@ disk_check() {
 		cat "$dir/fsck.log" >&2
 		return 1
 	fi
-	rm -f "$dir/append.log"
-	debugfs -R "dump /append.log $dir/append.log" "$image" 2>/dev/null
+	rm -f "$dir/append.records"
+	debugfs -R "dump /append.log $dir/append.records" "$image" 2>/dev/null
 	client_ok "$("$build/tools/client" check-log \
-		--file "$dir/append.log" --first "$first" --count "$count")"
+		--file "$dir/append.records" --first "$first" --count "$count")"
 }
 
 # --- what was measured ------------------------------------------------------

@@ -51,7 +51,9 @@ life_config() {
 life_fence_script() {
 	cat <<-END >"$dir/fence"
 	#!/bin/bash
-	side=\${1:0:1}
+	side=\${1:0:1} by=p
+	[ "\$side" = s ] || by=s
+	echo "\$\$" >"$dir/\$by.fence.pid"
 	echo "\$EPOCHREALTIME \$1" >>"$dir/fenced"
 	exec "$BASH" "$top/tests/vm/fence" "$id-\$side" "$dir/\$side"
 	END
