@@ -17,6 +17,7 @@
 #include "datagram.h"
 #include "mirror.h"
 #include "passthrough.h"
+#include "router.h"
 #include "span.h"
 #include "translate.h"
 
@@ -311,6 +312,7 @@ int guest_out(struct __sk_buff *ctx)
 		COUNT(parse_failed);
 		return p_frame(ctx, s, ses, c->port_ifindex, parsed);
 	}
+	router_note(ses, &s->pkt);
 	if (c->passthrough && passthrough_match(1)) {
 		if (!leased(ses))
 			return CTX_DROP;

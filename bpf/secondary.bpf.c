@@ -14,6 +14,7 @@
 #include "control.h"
 #include "redeliver.h"
 #include "replay.h"
+#include "router.h"
 #include "takeover.h"
 
 char _license[] SEC("license") = "GPL";
@@ -145,6 +146,8 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 	__u32 again = COLO_NONE;
 	struct colo_rewrite *f;
 
+	if (parsed == PARSE_OK)
+		router_note(ses, &s->pkt);
 	if (is_stream(&s->pkt, parsed)) {
 		f = rewrite_get(s, epoch);
 		if (!f) {
@@ -511,7 +514,7 @@ int control(struct __sk_buff *ctx)
 	if (op->op == COLO_CONTROL_REPLAY)
 		return control_done(ctx, replay(ctx, c->guest_ifindex));
 	if (op->op == COLO_CONTROL_TRANSLATE)
-		return control_done(ctx, takeover_move());
+		return control_done(ctx, takeover_move(op->all_fit));
 	if (op->op == COLO_CONTROL_EXPIRE)
 		return control_done(ctx, translation_expire(s));
 	f = rewrite_find(&op->key);

@@ -130,12 +130,14 @@ static long takeover_step(void *map __unused, const void *key __unused, struct c
 	return 0;
 }
 
-/* All flows, each once. */
-static __always_inline __u32 takeover_move(void)
+/* All flows, each once. A pass through a large table takes its time. */
+static __always_inline __u32 takeover_move(__u32 all_fit)
 {
-	struct takeover t = {.numbers = 1};
+	struct takeover t = {.numbers = !all_fit};
 
 	bpf_for_each_map_elem(&flows, takeover_step, &t, 0);
+	if (all_fit)
+		return t.again ? COLO_CONTROL_AGAIN : 0;
 	t.numbers = 0;
 	bpf_for_each_map_elem(&flows, takeover_step, &t, 0);
 	return t.again ? COLO_CONTROL_AGAIN : 0;

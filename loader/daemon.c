@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "announce.h"
 #include "daemon.h"
 #include "log.h"
 #include "names.h"
@@ -14,7 +15,7 @@
 
 #define ASK_AGAIN_NS   (100 * MS_NS)  /* a checkpoint that does not come */
 #define TAKE_NS        (1000 * MS_NS) /* for the peer to yield */
-#define TRY_NS         (400 * MS_NS)  /* a frame waits, and the peer's daemon is gone */
+#define TRY_NS         (100 * MS_NS)  /* a frame waits, and the peer's daemon is gone */
 #define TRY_AGAIN_NS   (1000 * MS_NS)
 #define ADOPT_GRACE_NS (1000 * MS_NS) /* for the first heartbeat after a restart */
 
@@ -235,24 +236,50 @@ static int stage_done(struct daemon *d, int err)
 	return err;
 }
 
+/* The guest's addresses from number `from` on. Returns how many there are. */
+static int announce_known(struct daemon *d, int from)
+{
+	const struct addresses *addresses = &d->dp.watch.addresses;
+	int err = announce(&d->dp, d->guest_mac, addresses, from);
+
+	if (err)
+		log_warning("failover: the guest is not announced on %s: %s", d->dp.abi.port,
+			    strerror(-err));
+	return addresses->count;
+}
+
+/* What takes as long as the flow table is large: nobody has waited for it. */
+static void on_alone(void *context)
+{
+	struct daemon *d = context;
+	int err;
+
+	if (d->session.state != SESSION_ALONE)
+		return;
+	err = release_failover_end(&d->dp);
+	if (err)
+		log_error("failover: some of what was held could not be released: %s",
+			  strerror(-err));
+	addresses_scan(&d->dp.watch.addresses, &d->dp);
+	d->announced = announce_known(d, d->announced);
+	log_info("failover: this host goes on, %d address%s announced", d->announced,
+		 d->announced == 1 ? "" : "es");
+}
+
 static int act_failover(struct daemon *d)
 {
-	int err, announced;
+	int err;
 
 	takeover_lease_end(d);
 	err = release_failover(&d->dp);
 	if (err)
 		log_error("failover: some of what was held could not be released: %s",
 			  strerror(-err));
-	announced = announce_guest(&d->dp, d->guest_mac);
-	if (announced < 0 && announced != -ENODATA)
-		log_warning("failover: gratuitous ARP on %s: %s", d->dp.abi.port,
-			    strerror(-announced));
-	log_info("failover: this host goes on, %d address%s announced by ARP",
-		 announced > 0 ? announced : 0, announced == 1 ? "" : "es");
+	d->announced = announce_known(d, 0);
 	/* QEMU would run the guest anyway. */
 	hooks_ack(d, NULL);
 	d->qemu_over = false;
+	loop_timer_set(d->loop, &d->alone_timer, 0);
 	return 0;
 }
 
@@ -423,6 +450,9 @@ static void changed(void *context, enum session_state from, enum session_event e
 				    session_state_names[from], "to", to, "cause",
 				    session_event_names[event]));
 	daemon_heartbeat(d);
+	/* What is known of the peer says who goes on. */
+	if (d->session.state == SESSION_EXITED)
+		d->heartbeat_ns = 0;
 	if (d->session.state == SESSION_COLO && from == SESSION_STARTING)
 		d->joined_ns = d->peer.sent_ns;
 }
@@ -600,6 +630,8 @@ void daemon_init(struct daemon *d)
 	d->peer.probe_fd = -1;
 	d->over_timer.fire = on_over;
 	d->over_timer.context = d;
+	d->alone_timer.fire = on_alone;
+	d->alone_timer.context = d;
 }
 
 int daemon_adopt(struct daemon *d)

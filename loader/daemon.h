@@ -68,10 +68,12 @@ struct daemon {
 	bool qemu_over;    /* it has failed over, and nobody here had told it */
 	struct stage over; /* ... and waits for the answer to that */
 	struct loop_timer over_timer;
-	char refusal[160]; /* why COLO does not begin, for QEMU */
-	__u64 joined_ns;   /* sent_ns of the heartbeat that first said COLO */
-	__u64 asked_epoch; /* last epoch for which QEMU was asked */
-	__u64 tried_ns;    /* when QEMU's channel to the peer was tried */
+	struct loop_timer alone_timer; /* the rest of a failover */
+	int announced;                 /* addresses of the guest */
+	char refusal[160];             /* why COLO does not begin, for QEMU */
+	__u64 joined_ns;               /* sent_ns of the heartbeat that first said COLO */
+	__u64 asked_epoch;             /* last epoch for which QEMU was asked */
+	__u64 tried_ns;                /* when QEMU's channel to the peer was tried */
 
 	bool split; /* both sides are active; was said */
 
@@ -146,9 +148,6 @@ int server_open(struct daemon *d);
 void server_close(struct daemon *d);
 /* To all that follow the events; taken over. */
 void server_publish(struct daemon *d, json_t *event);
-
-/* announce.c: gratuitous ARP on the port for the guest's addresses. */
-int announce_guest(const struct datapath *dp, const __u8 mac[6]);
 
 /* notify.c: to the service manager (sd_notify(3)), if there is one. */
 void notify_manager(const char *state);

@@ -12,6 +12,8 @@
 
 #include <colo/abi.h>
 
+#include "addresses.h"
+
 struct datapath_options {
 	const char *name; /* instance: [A-Za-z0-9._-], at most 31 */
 	enum colo_role role;
@@ -79,6 +81,7 @@ struct datapath_watch {
 	__u32 count;
 	__u64 scan_ns; /* when the frames are to be looked at */
 	struct datapath_cursor flows, translations;
+	struct addresses addresses; /* of the guest, as far as the sweeps have met them */
 };
 
 /* What link.c knows of the counts that are exchanged over the link. */

@@ -370,11 +370,24 @@ int release_lease(struct datapath *dp)
 	return lease_is_out(dp) ? 0 : -EBUSY;
 }
 
+/* All flows that there can be have room among the translations. */
+static bool translations_fit(const struct datapath *dp)
+{
+	struct colo_counters sum;
+
+	if (datapath_counters(dp, &sum))
+		return false;
+	/* those that were cleared are not counted as closed */
+	return sum.flows_created - sum.flows_closed + dp->session->translations <=
+	       dp->config->max_flows;
+}
+
 /* A secondary's offsets become translations at the port. */
 static int translate(struct datapath *dp)
 {
 	struct colo_control control = {
 		.op = COLO_CONTROL_TRANSLATE,
+		.all_fit = translations_fit(dp),
 	};
 	int result = COLO_CONTROL_AGAIN;
 
@@ -385,9 +398,21 @@ static int translate(struct datapath *dp)
 	return result == COLO_CONTROL_AGAIN ? -EBUSY : result < 0 ? result : 0;
 }
 
+/* What may change the state of a flow, or bring frames that wait. */
+static __u64 frames_seen(const struct datapath *dp)
+{
+	struct colo_counters sum;
+
+	if (datapath_counters(dp, &sum))
+		return 0;
+	return sum.in_frames + sum.control_received + sum.rw_out + sum.rw_syn_waited +
+	       sum.p_frames + sum.s_frames;
+}
+
 int release_failover(struct datapath *dp)
 {
 	bool primary = dp->abi.role == COLO_ROLE_PRIMARY;
+	__u64 seen = frames_seen(dp);
 	int err;
 
 	/* who is the only one needs no lease */
@@ -397,8 +422,17 @@ int release_failover(struct datapath *dp)
 	err = first_error(err, control_in_order(dp, COLO_CONTROL_FAILOVER));
 	err = first_error(err, control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS));
 	dp->session->mode = primary ? COLO_MODE_WIRE : COLO_MODE_ACTIVE;
+	if (frames_seen(dp) == seen)
+		return err;
 	/* What came between the two. */
 	err = first_error(err, translate(dp));
+	return first_error(err, control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS));
+}
+
+int release_failover_end(struct datapath *dp)
+{
+	int err = translate(dp);
+
 	err = first_error(err, control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS));
 	return first_error(err, replay(dp, NULL));
 }

@@ -24,6 +24,11 @@ int release_lease(struct datapath *dp);
  * then mode WIRE or ACTIVE.
  */
 int release_failover(struct datapath *dp);
+/*
+ * And once more, when nobody waits for it any more: for what a program was at
+ * while that was done, which takes as long as the flow table is large.
+ */
+int release_failover_end(struct datapath *dp);
 
 /* This side lost or is being detached: all held are dropped, mode SHUT. */
 int release_discard(struct datapath *dp);

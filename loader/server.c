@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sys/epoll.h>
@@ -245,6 +246,16 @@ static void client_ready(void *context, __u32 events)
 	}
 }
 
+/* With the time of the host, to be put beside what others have logged. */
+static char *event_text(json_t *event)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	output_number(event, "time_us", ts.tv_sec * 1000000ULL + ts.tv_nsec / 1000);
+	return json_dumps(event, JSON_COMPACT);
+}
+
 void server_publish(struct daemon *d, json_t *event)
 {
 	struct server *server = d->server;
@@ -256,7 +267,7 @@ void server_publish(struct daemon *d, json_t *event)
 		if (client->fd < 0 || !client->follows)
 			continue;
 		if (!text)
-			text = json_dumps(event, JSON_COMPACT);
+			text = event_text(event);
 		if (!text)
 			break;
 		length = strlen(text);

@@ -86,6 +86,8 @@ static int sweep_batch(struct datapath *dp, const struct table *table,
 	if (last && last != -ENOENT)
 		return last;
 	for (__u32 i = 0; i < count; i++) {
+		if (table->map == MAP_FLOWS)
+			addresses_note(&dp->watch.addresses, &keys[i]);
 		if (!table->looks_idle(dp, values + i * table->size, now))
 			continue;
 		cursor->found++;

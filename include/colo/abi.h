@@ -140,7 +140,7 @@ struct colo_session {
 	__u64 lease_ns;
 	__u8 id[COLO_SESSION_ID]; /* of the last COLO, the same on both hosts; 0: none */
 	__u32 lease_ms;           /* what both have agreed on for it */
-	__u32 end_pad;
+	__u32 guest_routes;       /* the guest has said so, in a router advertisement */
 };
 
 /* map `digest_key`: array[1] of a primary. Random, new with each start of COLO. */
@@ -652,7 +652,7 @@ struct colo_control {
 	struct colo_link_count read; /* how far the primary has read its input */
 	__u64 until_ns;              /* COMMIT, FAILOVER: only what was held before, 0: all */
 	__u32 in_order;              /* not before the entry before it is done */
-	__u32 reserved;
+	__u32 all_fit; /* TRANSLATE: no order is needed, the table has room for every flow */
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");

@@ -553,7 +553,7 @@ static int colo_failover(struct run *run)
 {
 	colo_poll(run, 0);
 	rig->tick_ns = 0;
-	return release_failover(&rig->dp);
+	return release_failover(&rig->dp) ?: release_failover_end(&rig->dp);
 }
 
 /* What the daemon does when it has heard of the other side again, or has not. */

@@ -63,13 +63,14 @@ void run_pace(const struct run *r, uint64_t sent)
 
 static void write_progress(struct run *r, uint64_t now)
 {
-	char text[32];
+	char text[64];
 	int len;
 
 	if (r->progress_fd < 0 || now - r->progress_ns < PROGRESS_NS)
 		return;
 	r->progress_ns = now;
-	len = snprintf(text, sizeof(text), "%20llu\n", (unsigned long long)r->answers);
+	len = snprintf(text, sizeof(text), "%20llu %20llu\n", (unsigned long long)r->answers,
+		       (unsigned long long)r->gap_ns / 1000);
 	if (pwrite(r->progress_fd, text, len, 0) != len)
 		run_error(r, "%s: %s", r->opt->progress, strerror(errno));
 }
@@ -360,7 +361,7 @@ static int parse(struct options *o, int argc, char **argv)
 	}
 	if (!o->count && !o->seconds && !o->until_signal)
 		o->count = 1;
-	return optind == argc && o->window && o->timeout > 0 ? 0 : -1;
+	return optind == argc && o->timeout > 0 ? 0 : -1;
 }
 
 static void on_signal(int sig)
@@ -411,6 +412,8 @@ int main(int argc, char **argv)
 		if (strcmp(argv[1], commands[i].name))
 			continue;
 		if (parse(&o, argc - 1, argv + 1))
+			return usage();
+		if (!o.window && commands[i].work != work_udp)
 			return usage();
 		return run_command(&commands[i], &o);
 	}

@@ -17,11 +17,11 @@ struct options {
 	int until_signal;       /* neither limit holds, SIGTERM ends the run */
 	double timeout;         /* seconds to wait for one answer */
 	uint64_t size;          /* bytes of an answer, or of a transfer */
-	unsigned int window;    /* requests that may be under way at once */
+	unsigned int window;    /* requests that may be under way at once; udp: 0: any */
 	uint64_t first;         /* number of the first request */
 	double rate;            /* requests a second; 0: as many as go */
 	int keepalive;          /* http: one connection for all requests */
-	const char *progress;   /* a file that counts the answers so far */
+	const char *progress;   /* a file: the answers so far, the gap since the mark in us */
 	const char *check_file; /* check-log: the file to look at */
 };
 

@@ -2,12 +2,13 @@
 /*
  * watch: which host the guest's frames come from.
  *
- *	watch MAC DEV DEV...
+ *	watch [--all] MAC DEV DEV...
  *
- * Prints a line with the time (CLOCK_REALTIME, s) and the device whenever a
- * frame with that source comes in on another device than the one before it:
- * each take-over is one line. Two hosts that both send make many. Ends with
- * SIGTERM, after "frames DEV N" for each device.
+ * Prints a line with the time (CLOCK_REALTIME, s), the device and the ethertype
+ * whenever a frame with that source comes in on another device than the one
+ * before it: each take-over is one line. Two hosts that both send make many.
+ * With --all each frame is a line. Ends with SIGTERM, after "frames DEV N" for
+ * each device.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,6 +33,7 @@ struct device {
 };
 
 static volatile sig_atomic_t ended;
+static int all;
 
 static void on_end(int number)
 {
@@ -47,15 +49,29 @@ static int open_all(void)
 		return -1;
 	setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof(on));
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+	setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on));
 	return fd;
 }
 
-static void say(const char *device)
+/* When the kernel had it. */
+static struct timespec time_of(struct msghdr *message)
 {
+	struct cmsghdr *c;
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
-	printf("%ld.%06ld %s\n", (long)t.tv_sec, t.tv_nsec / 1000, device);
+	for (c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_TIMESTAMPNS)
+			memcpy(&t, CMSG_DATA(c), sizeof(t));
+	return t;
+}
+
+static void say(const char *device, const unsigned char *frame, struct msghdr *message)
+{
+	struct timespec t = time_of(message);
+
+	printf("%ld.%06ld %s %02x%02x\n", (long)t.tv_sec, t.tv_nsec / 1000, device,
+	       frame[2 * ETH_ALEN], frame[2 * ETH_ALEN + 1]);
 	fflush(stdout);
 }
 
@@ -63,11 +79,16 @@ static void say(const char *device)
 static struct device *look(int fd, const unsigned char *mac, struct device *devices, int count,
 			   struct device *last)
 {
-	unsigned char frame[ETH_HLEN];
+	unsigned char frame[ETH_HLEN], control[128];
 	struct sockaddr_ll from;
-	socklen_t length = sizeof(from);
-	ssize_t n = recvfrom(fd, frame, sizeof(frame), MSG_TRUNC, (struct sockaddr *)&from,
-			     &length);
+	struct iovec data = {.iov_base = frame, .iov_len = sizeof(frame)};
+	struct msghdr message = {.msg_name = &from,
+				 .msg_namelen = sizeof(from),
+				 .msg_iov = &data,
+				 .msg_iovlen = 1,
+				 .msg_control = control,
+				 .msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(fd, &message, MSG_TRUNC);
 
 	if (n < (ssize_t)sizeof(frame) || memcmp(frame + ETH_ALEN, mac, ETH_ALEN))
 		return last;
@@ -75,8 +96,8 @@ static struct device *look(int fd, const unsigned char *mac, struct device *devi
 		if (devices[i].index != from.sll_ifindex)
 			continue;
 		devices[i].frames++;
-		if (last != &devices[i])
-			say(devices[i].name);
+		if (all || last != &devices[i])
+			say(devices[i].name, frame, &message);
 		return &devices[i];
 	}
 	return last;
@@ -88,14 +109,18 @@ int main(int argc, char **argv)
 	struct tpacket_stats stats;
 	socklen_t length = sizeof(stats);
 	unsigned char mac[ETH_ALEN];
-	int fd, count = argc - 2;
 	struct sigaction action = {.sa_handler = on_end};
 	struct pollfd polled;
+	int fd, count;
 
+	all = argc > 1 && !strcmp(argv[1], "--all");
+	argc -= all;
+	argv += all;
+	count = argc - 2;
 	if (count < 1 || count > DEVICES ||
 	    sscanf(argv[1], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3],
 		   &mac[4], &mac[5]) != ETH_ALEN) {
-		fprintf(stderr, "usage: watch MAC DEV...\n");
+		fprintf(stderr, "usage: watch [--all] MAC DEV...\n");
 		return 2;
 	}
 	for (int i = 0; i < count; i++) {

@@ -136,42 +136,80 @@ void work_work(struct run *r)
 		run_error(r, "the sum is wrong");
 }
 
+/* When each request of the run was sent; 0: it has had its answer. */
+struct datagrams {
+	uint64_t *sent_ns;
+	uint64_t sent, room;
+};
+
+static void datagram_sent(struct datagrams *d)
+{
+	if (d->sent == d->room) {
+		d->room = d->room ? 2 * d->room : 4096;
+		d->sent_ns = realloc(d->sent_ns, d->room * sizeof(*d->sent_ns));
+		if (!d->sent_ns) {
+			fprintf(stderr, "client: out of memory\n");
+			exit(2);
+		}
+	}
+	d->sent_ns[d->sent++] = now_ns();
+}
+
 /*
- * A datagram may be lost, and is then counted and not asked for again; one
- * that is altered or comes twice is an error.
+ * One answer: of those that were sent, whole, and for the first time. Returns 1
+ * for that to the last request, 0 for a late one, -1 when none came or it is
+ * wrong.
+ */
+static int receive_datagram(struct run *r, int fd, struct datagrams *d, int flags)
+{
+	uint64_t first = r->opt->first, last = d->sent - 1, at = last;
+	struct msg m;
+	ssize_t n = recv(fd, &m, sizeof(m), flags | MSG_TRUNC);
+
+	if (n < 0 && errno == EINTR && !stop_asked)
+		return 0;
+	if (n < 0 && (errno == EAGAIN || stop_asked))
+		return -1;
+	if (n != sizeof(m))
+		return run_error(r, "recv: %s", n < 0 ? strerror(errno) : "another length");
+	if (m.number >= first && m.number - first < last)
+		at = m.number - first;
+	if (check_answer(r, &m, first + at, sizeof(m), PORT_UDP))
+		return -1;
+	if (!d->sent_ns[at])
+		return run_error(r, "answer %llu came twice", (unsigned long long)m.number);
+	run_answer(r, d->sent_ns[at]);
+	d->sent_ns[at] = 0;
+	return at == last;
+}
+
+/*
+ * Each request is sent once: one whose answer does not come within --timeout
+ * is lost, unless it comes later. An answer that is altered or comes twice is
+ * an error. With --window 0 nothing waits: requests go out at --rate.
  */
 void work_udp(struct run *r)
 {
-	uint64_t sent = 0;
+	struct datagrams d = {0};
 	int fd = run_connect(r, PORT_UDP);
+	int flags = r->opt->window ? 0 : MSG_DONTWAIT;
 
-	while (fd >= 0 && run_goes_on(r, sent)) {
-		struct msg m = request(r->opt->first + sent, sizeof(m));
-		uint64_t sent_ns;
-		ssize_t n;
+	while (fd >= 0 && run_goes_on(r, d.sent)) {
+		struct msg m = request(r->opt->first + d.sent, sizeof(m));
+		int got;
 
-		run_pace(r, sent);
-		sent_ns = now_ns();
+		run_pace(r, d.sent);
+		datagram_sent(&d);
 		if (run_send(r, fd, &m, sizeof(m)))
 			break;
-		n = recv(fd, &m, sizeof(m), 0);
-		if (n < 0 && errno == EAGAIN) {
-			r->lost++;
-		} else if (n != sizeof(m)) {
-			if (!stop_asked)
-				run_error(r, "recv: %s", strerror(errno));
-			break;
-		} else if (m.number < r->opt->first + sent && r->lost) {
-			/* The late answer of one that was counted as lost. */
-			r->lost--;
-			continue;
-		} else if (!check_answer(r, &m, r->opt->first + sent, sizeof(m), PORT_UDP)) {
-			run_answer(r, sent_ns);
-		}
-		sent++;
+		do
+			got = receive_datagram(r, fd, &d, flags);
+		while (!got || (got > 0 && flags));
 	}
+	r->lost = d.sent - r->answers;
 	if (fd >= 0)
 		close(fd);
+	free(d.sent_ns);
 }
 
 /*

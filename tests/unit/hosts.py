@@ -204,6 +204,63 @@ proxy = { max_flows = 1024; max_frames = 512; small_blocks = 512;
 '''
 
 
+GUEST, CLIENT = bytes([2, 0, 0, 0, 0, 16]), bytes([2, 0, 0, 0, 0, 1])
+
+
+def frame(packet, tags=()):
+    """The guest's, to the client."""
+    kind = 0x86dd if packet[0] >> 4 == 6 else 0x800
+    return CLIENT + GUEST + b''.join(struct.pack('!HH', *t) for t in tags) + \
+        struct.pack('!H', kind) + packet
+
+
+def ipv4(proto, data):
+    return struct.pack('!BBHHHBBH4s4s', 69, 0, 20 + len(data), 1, 0, 64, proto,
+                       0, bytes([10, 9, 0, 10]), bytes([10, 9, 0, 1])) + data
+
+
+def ipv6(proto, data, source, to='2001:db8::1'):
+    return struct.pack('!IHBB', 6 << 28, len(data), proto, 255) + \
+        socket.inet_pton(socket.AF_INET6, source) + \
+        socket.inet_pton(socket.AF_INET6, to) + data
+
+
+def checksum(data):
+    """Of the Internet; 0 if `data` has a right one in it."""
+    total = sum(struct.unpack(f'!{len(data) // 2}H', data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return total ^ 0xffff
+
+
+class Ear:
+    """What leaves by a host's port."""
+
+    def __init__(self, side):
+        self.frames = []
+        self.ready = threading.Event()
+        threading.Thread(target=self.run, args=(side,), daemon=True).start()
+        self.ready.wait()
+
+    def run(self, side):
+        libc = ctypes.CDLL(None, use_errno=True)
+        net = os.open(f'/run/netns/{side.name}', os.O_RDONLY)
+        if libc.setns(net, 0x40000000):
+            raise OSError(ctypes.get_errno(), 'setns')
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
+                             socket.htons(3))
+        wire.setsockopt(263, 8, 1)      # PACKET_AUXDATA: the tag is there
+        wire.bind(('port1', 3))
+        self.ready.set()
+        while True:
+            data, more, _, _ = wire.recvmsg(2048, 100)
+            for _, kind, value in more:
+                status, _, _, _, _, tci, tpid = struct.unpack('IIIHHHH', value)
+                if kind == 8 and status & 16:
+                    data = data[:12] + struct.pack('!HH', tpid, tci) + data[12:]
+            self.frames.append(data)
+
+
 class Side:
     def __init__(self, name, role):
         self.name, self.role = name, role
@@ -252,18 +309,16 @@ class Side:
         self.kill()
         self.qemu.kill()
 
-    def send(self):
-        """The guest sends a datagram."""
+    def send(self, *frames):
+        """The guest sends frames, or a datagram."""
+        udp = struct.pack('!4H', 5000, 6000, 12, 0) + b'data'
+        frames = frames or (frame(ipv4(17, udp)),)
         code = (
             'import fcntl, struct;'
             'tap = open("/dev/net/tun", "r+b", buffering=0);'
             'fcntl.ioctl(tap, 0x400454ca, struct.pack("16sH", b"tap0", 0x1002'
-            '));'
-            'udp = struct.pack("!4H", 5000, 6000, 12, 0) + b"data";'
-            'ip = struct.pack("!BBHHHBBH4s4s", 69, 0, 20 + len(udp), 1, 0, 64,'
-            ' 17, 0, bytes([10, 9, 0, 10]), bytes([10, 9, 0, 1]));'
-            'mac = bytes([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 16, 8, 0]);'
-            'tap.write(mac + ip + udp)')
+            '));' + ''.join(f'tap.write(bytes.fromhex("{f.hex()}"));'
+                            for f in frames))
         sh(f'nsenter --net=/run/netns/{self.name} {sys.executable} -c '
            f"'{code}'")
 

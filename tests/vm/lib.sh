@@ -345,7 +345,9 @@ proxy_config() {
 fence_script() {
 	cat <<-END >"$dir/fence"
 	#!/bin/bash
-	side=\${1:0:1}
+	side=\${1:0:1} by=p
+	[ "\$side" = s ] || by=s
+	echo "\$\$" >"$dir/\$by.fence.pid"
 	echo "\$EPOCHREALTIME \$1" >>"$dir/fenced"
 	exec "$BASH" "$top/tests/vm/fence" "$id-\$side" "$dir/\$side"
 	END
@@ -538,10 +540,19 @@ client_start() {
 
 # How many answers a client has had (written every 20 ms).
 client_answers() {
-	local n=
+	local n= gap
 
-	read -r n <"$dir/$1.progress" 2>/dev/null || true
+	read -r n gap <"$dir/$1.progress" 2>/dev/null || true
 	echo "${n:-0}"
+}
+
+# client_gap_us NAME: its longest gap since the last mark, once it has had an
+# answer after that.
+client_gap_us() {
+	local n gap=
+
+	read -r n gap <"$dir/$1.progress"
+	echo "$gap"
 }
 
 client_past() {
@@ -611,10 +622,10 @@ disk_check() {
 		cat "$dir/fsck.log" >&2
 		return 1
 	fi
-	rm -f "$dir/append.log"
-	debugfs -R "dump /append.log $dir/append.log" "$image" 2>/dev/null
+	rm -f "$dir/append.records"
+	debugfs -R "dump /append.log $dir/append.records" "$image" 2>/dev/null
 	client_ok "$("$build/tools/client" check-log \
-		--file "$dir/append.log" --first "$first" --count "$count")"
+		--file "$dir/append.records" --first "$first" --count "$count")"
 }
 
 # --- what was measured ------------------------------------------------------

@@ -51,7 +51,9 @@ life_config() {
 life_fence_script() {
 	cat <<-END >"$dir/fence"
 	#!/bin/bash
-	side=\${1:0:1}
+	side=\${1:0:1} by=p
+	[ "\$side" = s ] || by=s
+	echo "\$\$" >"$dir/\$by.fence.pid"
 	echo "\$EPOCHREALTIME \$1" >>"$dir/fenced"
 	exec "$BASH" "$top/tests/vm/fence" "$id-\$side" "$dir/\$side"
 	END
@@ -161,6 +163,7 @@ in_pair() {
 
 # --- the life of a pair ----------------------------------------------------------
 
+# start_us: how long the start took
 life_up() {
 	local side
 
@@ -178,8 +181,10 @@ life_up() {
 	alive=p spare=s
 	wait_for 60 "the primary's guest" guest_up p || pair_fail
 	wait_for 10 "the daemons at their QEMUs" proxies_ready || pair_fail
+	start_us=$(now_us)
 	proxy p start || pair_fail
 	wait_for 10 "COLO on both sides" in_pair || pair_fail
+	start_us=$(($(now_us) - start_us))
 }
 
 # life_kill SIDE HOW: it dies, and is not alive any more.
@@ -203,6 +208,69 @@ life_back() {
 	life_boot "$side" secondary
 	wait_for 10 "the daemon of $side at its QEMU" proxy_ready "$side" &&
 		wait_for 10 "the daemon of $alive at its peer" proxy_ready "$alive"
+}
+
+# --- what a death looks like -------------------------------------------------------
+
+now_us() {
+	echo "${EPOCHREALTIME/[.,]/}"
+}
+
+# life_ear SIDE: what its daemon does from here on, for life_time
+life_ear() {
+	local side=$1
+
+	"$colo_bpf" events "$id-$side" >"$dir/$side.events" &
+	client_pids+=($!)
+	disown
+	# once it waits it has asked, and who asks next is answered later
+	wait_for 5 "the ear at $side" waits_at_socket "$!" && proxy_ready "$side" >"$dir/ear"
+}
+
+waits_at_socket() {
+	grep -qE 'unix_stream|poll' "/proc/$1/wchan"
+}
+
+# life_time SIDE SINCE FILTER: when its daemon first told of such an event since
+# then, both in microseconds; nothing if it did not.
+life_time() {
+	jq -nr --argjson since "$2" \
+		"first(inputs | select(.time_us >= \$since) | select($3) | .time_us)" \
+		"$dir/$1.events" 2>/dev/null
+}
+
+# life_went_on SIDE SINCE: into seen_us when it found out that something is
+# wrong with its peer, into alone_us when it went on alone.
+life_went_on() {
+	local side=$1
+
+	wait_for 20 "$side to go on alone" in_state "$side" alone &&
+		wait_for 2 "word of that" life_alone "$side" "$2" || return 1
+	alone_us=$(life_alone "$side" "$2")
+	seen_us=$(life_time "$side" "$2" '.event == "peer" and .health != "alive" or
+		.event == "state" and (.to == "claiming" or .to == "failing")')
+}
+
+life_alone() {
+	life_time "$1" "$2" '.event == "state" and .to == "alone"' | grep .
+}
+
+# note PHASE MICROSECONDS, figures PHASE...: their median and maximum
+declare -A noted=()
+
+note() {
+	[ -n "$2" ] && noted[$1]+="$2 "
+}
+
+figures() {
+	local phase
+
+	for phase in "$@"; do
+		tr ' ' '\n' <<<"${noted[$phase]-}" | grep . | sort -n |
+			awk -v phase="$phase" '{v[NR] = $1 / 1000}
+			END {if (NR) printf "%s: median %.1f ms, max %.1f ms of %d\n",
+				phase, v[int((NR + 1) / 2)], v[NR], NR}'
+	done
 }
 
 life_resync() {
