@@ -24,7 +24,7 @@ static bool is_host(const struct colo_flow_key *key)
 
 void addresses_note(struct addresses *addresses, const struct colo_flow_key *key)
 {
-	struct address found = {.ethertype = key->ethertype};
+	struct guest_address found = {.ethertype = key->ethertype};
 
 	if (!is_host(key) || addresses->count == ADDRESSES_MAX)
 		return;

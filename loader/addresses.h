@@ -13,14 +13,14 @@ struct datapath;
 
 #define ADDRESSES_MAX 64
 
-struct address {
+struct guest_address {
 	__u8 bytes[16]; /* IPv4: the first 4 */
 	__be16 vlan[2]; /* tags, outermost first, 0: none */
 	__be16 ethertype;
 };
 
 struct addresses {
-	struct address list[ADDRESSES_MAX];
+	struct guest_address list[ADDRESSES_MAX];
 	int count;
 };
 

@@ -38,7 +38,7 @@ static void add_word(struct frame *frame, __u16 word)
 }
 
 /* Two tags as 802.1ad has them. */
-static void add_ethernet(struct frame *frame, const struct address *from,
+static void add_ethernet(struct frame *frame, const struct guest_address *from,
 			 const __u8 to[ETH_ALEN], const __u8 mac[ETH_ALEN])
 {
 	memcpy(add(frame, ETH_ALEN), to, ETH_ALEN);
@@ -50,7 +50,7 @@ static void add_ethernet(struct frame *frame, const struct address *from,
 }
 
 /* Gratuitous ARP: a request for what the sender has itself (RFC 5227 3). */
-static void make_arp(struct frame *frame, const struct address *address,
+static void make_arp(struct frame *frame, const struct guest_address *address,
 		     const __u8 mac[ETH_ALEN])
 {
 	static const __u8 everybody[ETH_ALEN] = {255, 255, 255, 255, 255, 255};
@@ -87,7 +87,7 @@ static __be16 icmp6_checksum(const struct ip6_hdr *ip, const void *message, size
  * Unsolicited neighbour advertisement (RFC 4861 7.2.6). Whoever had the guest
  * for a router would take it for none without the flag.
  */
-static void make_na(struct frame *frame, const struct address *address,
+static void make_na(struct frame *frame, const struct guest_address *address,
 		    const __u8 mac[ETH_ALEN], bool router)
 {
 	static const __u8 all_nodes[ETH_ALEN] = {0x33, 0x33, 0, 0, 0, 1};
@@ -148,7 +148,7 @@ int announce(const struct datapath *dp, const __u8 mac[ETH_ALEN],
 	if (fd < 0)
 		return -errno;
 	for (int i = from; !err && i < addresses->count; i++) {
-		const struct address *address = &addresses->list[i];
+		const struct guest_address *address = &addresses->list[i];
 		struct frame frame = {};
 
 		if (address->ethertype == htons(ETH_P_IP))
