@@ -261,6 +261,10 @@ static long match_step(__u32 step __unused, void *arg)
 	pos = p->vouched;
 	if (pos == p->end && (!(p->flags & COLO_FR_RST) || p->flags & COLO_FR_MATCHED)) {
 		m->p = p->next;
+		/* the next may begin before this one's end: what S has shown there, too */
+		p = frame_at(m->p);
+		if (p && seq_lt(p->vouched, pos))
+			m->s = f->s_wait.head;
 		return 0;
 	}
 	if (f->flags & COLO_F_VOUCHED) {

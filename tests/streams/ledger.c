@@ -175,7 +175,8 @@ static struct unit *unit_at(struct life *life, uint32_t at)
 		life->room = UNITS;
 		fill(life->units, UNITS);
 	}
-	if (seq_diff(at, life->base) > SPAN_MAX || seq_diff(life->base, at) > SPAN_MAX)
+	if (at - life->base >= life->room &&
+	    (seq_diff(at, life->base) > SPAN_MAX || seq_diff(life->base, at) > SPAN_MAX))
 		return NULL;
 	while (seq_diff(at, life->base) < 0 || at - life->base >= life->room) {
 		room = life->room;
