@@ -247,6 +247,15 @@ static __always_inline void vouch(struct colo_flow *f, __u32 p0, __u32 from, __u
 	vouch_bound(f);
 }
 
+/* S has acked as far as this, in the life that P is in. */
+static __always_inline void note_s_ack(struct colo_flow *f, __u32 ack)
+{
+	if (f->flags & COLO_F_S_ACK && seq_leq(ack, f->s_ack))
+		return;
+	f->s_ack = ack;
+	f->flags |= COLO_F_S_ACK;
+}
+
 /* One step of the walk through both queues; 1 when there is nothing to do. */
 static long match_step(__u32 step __unused, void *arg)
 {
@@ -305,6 +314,9 @@ static long match_step(__u32 step __unused, void *arg)
 	if (seq_leq(pos, s->vouched))
 		s->vouched = end;
 	s->flags |= COLO_FR_MATCHED;
+	/* it is of this life, whether its SYN has come or not */
+	if (s->flags & COLO_FR_ACK)
+		note_s_ack(f, s->ack);
 	return m->reason != 0;
 }
 
@@ -402,8 +414,8 @@ static __always_inline void stream_commit(struct colo_flow *f)
 		vouch_bound(f);
 	}
 	/* S is P's copy: what S's life before has acked counts no more */
-	f->flags &= ~(COLO_F_S_ACK | COLO_F_S_OLD | COLO_F_S_ISN | COLO_F_S_NEXT_ACK |
-		      COLO_F_BOTH_RST);
+	f->flags &= ~(COLO_F_S_ACK | COLO_F_S_OLD | COLO_F_S_UNSEEN | COLO_F_S_ISN |
+		      COLO_F_S_NEXT_ACK | COLO_F_BOTH_RST);
 	if (f->flags & COLO_F_P_ACK) {
 		f->s_ack = f->p_ack;
 		f->flags |= COLO_F_S_ACK;
@@ -432,7 +444,8 @@ static long old_life_step(__u32 step __unused, void *arg)
 
 /*
  * A new life of the flow: what is held of the old one only a commit releases.
- * S's frames stay if they cannot be of that.
+ * S's frames stay if they cannot be of that; until S's SYN comes they ack only
+ * where their bytes are P's: there may have been a life before, forgotten.
  */
 static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 {
@@ -446,13 +459,13 @@ static __always_inline void stream_new_life(struct colo_flow *f, __u32 isn)
 		if (f->flags & COLO_F_S_NEXT_ACK)
 			f->flags |= COLO_F_S_ACK;
 		keep |= COLO_F_S_ISN | COLO_F_S_ACK;
-	} else if (fresh && !(f->flags & COLO_F_S_ISN)) {
-		keep |= COLO_F_S_ACK;
-	} else {
+	} else if (!fresh || f->flags & COLO_F_S_ISN) {
 		drop_waiting(&f->s_wait, END_DISCARDED);
 		f->flags |= COLO_F_S_OLD;
+	} else {
+		f->flags |= COLO_F_S_UNSEEN;
 	}
-	keep |= COLO_F_S_OLD;
+	keep |= COLO_F_S_OLD | COLO_F_S_UNSEEN;
 	f->flags = COLO_F_TCP | COLO_F_ISN | (f->flags & keep);
 	f->isn = isn;
 }
@@ -466,7 +479,7 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 			drop_waiting(&f->s_wait, END_DISCARDED);
 			f->flags &= ~(COLO_F_S_ISN | COLO_F_S_NEXT_ACK);
 		}
-		f->flags &= ~COLO_F_S_OLD;
+		f->flags &= ~(COLO_F_S_OLD | COLO_F_S_UNSEEN);
 		return;
 	}
 	if (f->flags & COLO_F_S_ISN && f->s_isn == isn)
@@ -474,7 +487,7 @@ static __always_inline void stream_s_syn(struct colo_flow *f, __u32 isn)
 	if (!stream_is_fresh(f) || f->flags & COLO_F_S_ISN)
 		drop_waiting(&f->s_wait, END_DISCARDED);
 	/* what it says from here on is of no life before */
-	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_S_OLD | COLO_F_BOTH_RST);
+	f->flags &= ~(COLO_F_S_NEXT_ACK | COLO_F_S_OLD | COLO_F_S_UNSEEN | COLO_F_BOTH_RST);
 	f->flags |= COLO_F_S_ISN;
 	f->s_isn = isn;
 }
@@ -567,7 +580,7 @@ static __always_inline void stream_note_p(struct colo_flow *f, const struct pack
 
 static __always_inline void stream_note_s(struct colo_flow *f, __u32 flags, __u32 ack)
 {
-	if (!(flags & COLO_FR_ACK))
+	if (!(flags & COLO_FR_ACK) || f->flags & COLO_F_S_UNSEEN)
 		return;
 	if (s_is_ahead(f)) {
 		if (!(f->flags & COLO_F_S_NEXT_ACK) || seq_lt(f->s_next_ack, ack))
@@ -575,10 +588,7 @@ static __always_inline void stream_note_s(struct colo_flow *f, __u32 flags, __u3
 		f->flags |= COLO_F_S_NEXT_ACK;
 		return;
 	}
-	if (f->flags & COLO_F_S_ACK && seq_leq(ack, f->s_ack))
-		return;
-	f->s_ack = ack;
-	f->flags |= COLO_F_S_ACK;
+	note_s_ack(f, ack);
 }
 
 /*

@@ -64,7 +64,7 @@ struct model_flow {
 	const char *unjudged_why;
 	/* TCP */
 	bool has_isn, has_span, has_sent, has_p_ack, has_s_ack, has_s_isn, has_next_ack;
-	bool s_old, has_left;
+	bool s_old, s_unseen, has_left;
 	uint32_t isn, s_isn;
 	uint32_t from, to;    /* the interval that is vouched for */
 	uint32_t first, next; /* all that P has sent in this life */

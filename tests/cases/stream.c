@@ -117,6 +117,7 @@ static void new_life(struct model_flow *flow, uint32_t isn)
 		items_add(&flow->old, from->list[0]);
 		items_remove(from, 0);
 	}
+	flow->s_unseen = false;
 	for (unsigned int i = 0; i < flow->old.count; i++)
 		flow->old.list[i]->held =
 			"rule 5: of a life that a new SYN has ended, held to the commit";
@@ -128,6 +129,10 @@ static void new_life(struct model_flow *flow, uint32_t isn)
 		flow->waiting.count = 0;
 		flow->has_s_ack = false;
 		flow->s_old = true;
+	} else {
+		/* It may have had a life that is forgotten. */
+		flow->has_s_ack = false;
+		flow->s_unseen = true;
 	}
 	flow->has_s_isn = false;
 	flow->has_isn = true;
@@ -232,6 +237,14 @@ static void vouch(struct model_flow *flow, uint32_t start, uint32_t from, uint32
 		flow->from = flow->to - NUMBERS_MAX;
 }
 
+/* S has acked as far as this, in the life that P is in. */
+static void hear_ack(struct model_flow *flow, uint32_t ack)
+{
+	if (!flow->has_s_ack || seq_diff(flow->s_ack, ack) < 0)
+		flow->s_ack = ack;
+	flow->has_s_ack = true;
+}
+
 /* Compares P's frame as far as both sides are there. False: it is not through. */
 static bool compare_units(struct model *model, struct model_flow *flow, struct item *item)
 {
@@ -274,6 +287,9 @@ static bool compare_units(struct model *model, struct model_flow *flow, struct i
 		vouch(flow, p->seq, at, at + 1);
 		if (s->matched == at)
 			s->matched++;
+		/* It is of this life, whether its SYN has come or not. */
+		if (s->packet->flags & TCP_ACK)
+			hear_ack(flow, s->packet->ack);
 		item->matched = ++at;
 	}
 	return at == p->next;
@@ -519,14 +535,14 @@ static void note_s_syn(struct model_flow *flow, uint32_t isn)
 		/* What it has shown of another life in between is of no use. */
 		if (flow->has_s_isn)
 			flow->waiting.count = 0;
-		flow->has_s_isn = flow->has_next_ack = flow->s_old = false;
+		flow->has_s_isn = flow->has_next_ack = flow->s_old = flow->s_unseen = false;
 		return;
 	}
 	if (flow->has_s_isn && flow->s_isn == isn)
 		return;
 	if (!is_fresh(flow) || flow->has_s_isn)
 		flow->waiting.count = 0;
-	flow->has_next_ack = flow->s_old = flow->both_rst = false;
+	flow->has_next_ack = flow->s_old = flow->s_unseen = flow->both_rst = false;
 	flow->has_s_isn = true;
 	flow->s_isn = isn;
 }
@@ -574,7 +590,7 @@ void stream_s(struct model *model, struct model_flow *flow, struct item *item)
 		return;
 	/* S is a life ahead: nothing of it belongs to the interval. */
 	ahead = flow->has_s_isn;
-	if (!flow->s_old && s->flags & TCP_ACK)
+	if (!flow->s_old && !flow->s_unseen && s->flags & TCP_ACK)
 		note_s_ack(model, flow, s->ack, ahead);
 	if (s->flags & TCP_RST ||
 	    (packet_has_units(s) && (ahead || !in_span(flow, s->seq, s->next)))) {
@@ -602,7 +618,8 @@ void stream_commit(struct model_flow *flow)
 	}
 	flow->has_s_ack = flow->has_p_ack;
 	flow->s_ack = flow->p_ack;
-	flow->s_old = flow->has_s_isn = flow->has_next_ack = flow->both_rst = false;
+	flow->s_old = flow->s_unseen = flow->both_rst = false;
+	flow->has_s_isn = flow->has_next_ack = false;
 }
 
 bool stream_waits(const struct item *s)
