@@ -17,6 +17,7 @@
 #include "channel.h"
 #include "log.h"
 #include "peer.h"
+#include "urgent.h"
 
 #define MS             1000000ULL
 #define RETRY_NS       (100 * MS)  /* to connect again */
@@ -656,6 +657,8 @@ static int open_socket(const struct channel *channel, int family)
 	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	const char *device = channel->options.device;
 
+	if (fd >= 0)
+		urgent(fd, family);
 	if (fd >= 0 && device &&
 	    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device))) {
 		int err = errno;

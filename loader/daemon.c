@@ -375,7 +375,8 @@ static int act(void *context, enum session_action action, enum session_event eve
 	case ACTION_END:
 		return act_shut(d, "COLO did not begin");
 	case ACTION_COMMIT:
-		return stage_done(d, release_commit(&d->dp, d->stage.epoch));
+		return stage_done(d, d->plain.on ? plain_commit(d) :
+						   release_commit(&d->dp, d->stage.epoch));
 	case ACTION_RESET:
 		return stage_done(d, release_reset(&d->dp, d->stage.epoch, NULL));
 	case ACTION_OVER:

@@ -17,6 +17,7 @@
 #include "history.h"
 #include "loop.h"
 #include "peer.h"
+#include "plain.h"
 #include "qmp.h"
 #include "session.h"
 #include "takeover.h"
@@ -57,13 +58,14 @@ struct daemon {
 	struct tasks tasks;
 	struct history history;
 	struct replica replica;
+	struct plain plain;
 	struct loop_timer connect; /* when QEMU's socket is tried again */
 	int connect_error;         /* of the last try, so that it is said once */
 	char connect_problem[256]; /* likewise of QMP itself */
 
 	struct stage stage; /* the one that is being handled */
 	__u8 guest_mac[6];  /* as QEMU says, 0 if it has several NICs */
-	bool hooks;         /* QEMU has them, and they are enabled */
+	bool hooks;         /* QEMU's are enabled, or plain.on */
 	bool qemu_gone;
 	bool qemu_over;    /* it has failed over, and nobody here had told it */
 	struct stage over; /* ... and waits for the answer to that */
@@ -120,6 +122,12 @@ void hooks_ack(struct daemon *d, const char *error); /* NULL: done */
 /* The same for a stage that is answered later. */
 void hooks_ack_stage(struct daemon *d, const struct stage *stage, const char *error);
 void hooks_ask(struct daemon *d, __u64 epoch, const char *reason);
+/* QEMU is at a stage, as its hooks would say; it waits for no answer. */
+void hooks_stage(struct daemon *d, const char *name, __u64 epoch);
+/* Of the commands that the hooks are, those that are not in query-commands' answer. */
+#define HOOKS_COMMANDS 4
+extern const char *const hooks_commands[HOOKS_COMMANDS];
+json_t *hooks_missing(json_t *commands);
 void hooks_fail_over(struct daemon *d);
 void hooks_configure(struct daemon *d); /* QEMU's time-out for our answers */
 bool hooks_check_file(const char *path);

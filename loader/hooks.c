@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon.h"
@@ -37,6 +38,17 @@ static void publish_stage(struct daemon *d)
 				    "epoch", (json_int_t)d->stage.epoch));
 }
 
+/* CLOCK_MONOTONIC of QEMU's last event. */
+static __u64 event_ns(const struct daemon *d)
+{
+	__u64 us = qmp_event_us(d->qmp), now = daemon_now();
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	us = ts.tv_sec * 1000000ULL + ts.tv_nsec / 1000 - us;
+	return qmp_event_us(d->qmp) && us < now / 1000 ? now - us * 1000 : now;
+}
+
 /* figures: of the checkpoint, as history_stage() takes them. */
 static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool ack,
 			 const json_t *figures)
@@ -60,6 +72,11 @@ static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool a
 	}
 	log_error("QEMU: stage \"%s\" is unknown here: its hooks are newer than this colo-bpf",
 		  name);
+}
+
+void hooks_stage(struct daemon *d, const char *name, __u64 epoch)
+{
+	handle_stage(d, name, epoch, false, NULL);
 }
 
 static void on_event(void *context, const char *name, json_t *data)
@@ -86,6 +103,8 @@ static void on_event(void *context, const char *name, json_t *data)
 	} else {
 		replica_event(d, name, data);
 	}
+	if (d->plain.on)
+		plain_event(d, name, data, event_ns(d));
 }
 
 static void answer_logged(void *context, json_t *value, const char *error)
@@ -155,6 +174,10 @@ void hooks_ask(struct daemon *d, __u64 epoch, const char *reason)
 {
 	if (!d->qmp || !d->hooks)
 		return;
+	if (d->plain.on) {
+		plain_ask(d);
+		return;
+	}
 	qmp_execute(d->qmp, true, "x-colo-proxy-checkpoint",
 		    json_pack("{s:I, s:s}", "epoch", (json_int_t)epoch, "reason", reason),
 		    answer_ask, d);
@@ -333,41 +356,89 @@ static void configure(struct daemon *d)
 
 void hooks_configure(struct daemon *d)
 {
-	if (d->qmp && d->hooks && qmp_is_open(d->qmp))
+	if (d->qmp && d->hooks && !d->plain.on && qmp_is_open(d->qmp))
 		configure(d);
+}
+
+const char *const hooks_commands[HOOKS_COMMANDS] = {
+	"x-colo-proxy-set",
+	"x-colo-proxy-checkpoint",
+	"x-colo-proxy-ack",
+	"x-query-colo-proxy",
+};
+
+json_t *hooks_missing(json_t *commands)
+{
+	json_t *missing = json_array(), *entry;
+	bool found[HOOKS_COMMANDS] = {};
+	size_t i;
+
+	json_array_foreach(commands, i, entry) {
+		const char *name = json_string_value(json_object_get(entry, "name"));
+
+		for (size_t j = 0; name && j < HOOKS_COMMANDS; j++)
+			found[j] = found[j] || !strcmp(name, hooks_commands[j]);
+	}
+	for (size_t j = 0; j < HOOKS_COMMANDS; j++)
+		if (!found[j])
+			json_array_append_new(missing, json_string(hooks_commands[j]));
+	return missing;
+}
+
+/* A guest that runs, and COLO does not: it was failed over without a daemon. */
+static void answer_running(void *context, json_t *value, const char *error)
+{
+	struct daemon *d = context;
+
+	if (!error)
+		adopt_qemu(d, "none",
+			   json_is_true(json_object_get(value, "running")) ?
+				   d->dp.session->epoch :
+				   0);
+}
+
+static void answer_colo_status(void *context, json_t *value, const char *error)
+{
+	const char *mode = json_string_value(json_object_get(value, "mode"));
+	struct daemon *d = context;
+
+	if (error || !mode) {
+		give_up(d, "query-colo-status", error ? error : "no mode");
+		return;
+	}
+	d->hooks = true;
+	d->qemu_gone = false;
+	d->connect_problem[0] = 0;
+	log_info("%s: %s, mode %s, epoch %llu; QEMU: mode %s", d->options.name,
+		 session_state_names[d->session.state], name_mode(d->dp.session->mode),
+		 d->dp.session->epoch, mode);
+	plain_begin(d);
+	if (d->session.state == SESSION_COLO && !strcmp(mode, "none"))
+		qmp_execute(d->qmp, false, "query-status", NULL, answer_running, d);
 }
 
 static void answer_commands(void *context, json_t *value, const char *error)
 {
-	static const char *const needed[] = {
-		"x-colo-proxy-set",
-		"x-colo-proxy-checkpoint",
-		"x-colo-proxy-ack",
-		"x-query-colo-proxy",
-	};
 	struct daemon *d = context;
-	unsigned int found = 0;
-	json_t *entry;
-	size_t i;
+	json_t *missing;
 
 	if (error) {
 		give_up(d, "query-commands", error);
 		return;
 	}
-	json_array_foreach(value, i, entry) {
-		const char *name = json_string_value(json_object_get(entry, "name"));
-
-		for (size_t j = 0; name && j < 4; j++)
-			if (!strcmp(name, needed[j]))
-				found |= 1U << j;
+	missing = hooks_missing(value);
+	d->plain.on = json_array_size(missing) || d->config->hooks == HOOKS_NEVER;
+	if (json_array_size(missing))
+		log_warning(
+			"%s: this QEMU has no hooks for a proxy outside of it: `colo-bpf probe --qmp SOCKET` says what is weaker",
+			d->options.name);
+	json_decref(missing);
+	if (d->plain.on) {
+		qmp_execute(d->qmp, false, "query-colo-status", NULL, answer_colo_status, d);
+	} else {
+		configure(d);
+		qmp_execute(d->qmp, true, "x-query-colo-proxy", NULL, answer_query, d);
 	}
-	if (found != 0xf) {
-		give_up(d, "this QEMU has no hooks for an external COLO proxy",
-			"build it with the patches of colo-bpf (`make qemu`)");
-		return;
-	}
-	configure(d);
-	qmp_execute(d->qmp, true, "x-query-colo-proxy", NULL, answer_query, d);
 	qmp_execute(d->qmp, false, "query-rx-filter", NULL, answer_nics, d);
 }
 

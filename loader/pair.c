@@ -51,12 +51,11 @@ static bool set_capabilities(struct task *task, bool on, bool primary)
 {
 	json_t *list = json_pack("[{s:s, s:b}]", "capability", "x-colo", "state", on);
 
-	if (primary) {
+	json_array_append_new(list,
+			      json_pack("{s:s, s:b}", "capability", "events", "state", true));
+	if (primary)
 		json_array_append_new(list, json_pack("{s:s, s:b}", "capability",
 						      "pause-before-switchover", "state", on));
-		json_array_append_new(list, json_pack("{s:s, s:b}", "capability", "events",
-						      "state", on));
-	}
 	return task_do(task, "migrate-set-capabilities",
 		       json_pack("{s:o}", "capabilities", list));
 }
@@ -340,6 +339,7 @@ static bool copy_state(struct task *task, struct daemon *d, bool synced)
 		if (!strcmp(status, "pre-switchover") && !switched) {
 			switched = true;
 			if (!disks_switch(task, d, synced) ||
+			    (d->plain.on && !plain_start(task, d)) ||
 			    !task_do(task, "migrate-continue",
 				     json_pack("{s:s}", "state", "pre-switchover")))
 				return false;
@@ -352,7 +352,8 @@ static bool copy_state(struct task *task, struct daemon *d, bool synced)
 
 static bool both_in_colo(struct daemon *d)
 {
-	return d->session.state == SESSION_COLO && d->peer.last.state == SESSION_COLO;
+	return d->session.state == SESSION_COLO && d->peer.last.state == SESSION_COLO &&
+	       !plain_has_not_begun(d);
 }
 
 static bool channel_up(struct daemon *d)
@@ -399,8 +400,11 @@ static int bring_up_main(struct task *task, struct daemon *d, void *context)
 		return 0;
 	}
 	/* In COLO the state machine has the say: a failure there is a failover. */
-	if (d->session.state == SESSION_IDLE || d->session.state == SESSION_ALONE)
+	if (d->session.state == SESSION_IDLE || d->session.state == SESSION_ALONE ||
+	    plain_has_not_begun(d)) {
 		task_undo_all(task);
+		plain_not_started(d);
+	}
 	return -EIO;
 }
 

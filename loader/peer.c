@@ -12,6 +12,7 @@
 
 #include "log.h"
 #include "peer.h"
+#include "urgent.h"
 
 #define READ_MAX 64           /* datagrams of a path at a time */
 #define PROBE_NS 500000000ULL /* a try that has no answer by then is given up */
@@ -117,6 +118,7 @@ static int set_options(int fd, int family, const char *device)
 {
 	int one = 1;
 
+	urgent(fd, family);
 	if (family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
 	/* An address may come later than the daemon. */

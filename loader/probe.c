@@ -18,6 +18,7 @@
 #include <colo/link.h>
 
 #include "commands.h"
+#include "daemon.h"
 #include "datapath.h"
 #include "options.h"
 #include "output.h"
@@ -168,7 +169,8 @@ static int probe_device(json_t *object, const char *device, bool port, unsigned 
 struct qemu {
 	bool done;
 	bool oob;
-	unsigned int hooks;
+	bool colo;
+	json_t *missing; /* of our hooks */
 	char error[128];
 };
 
@@ -184,10 +186,10 @@ static void got_commands(void *context, json_t *value, const char *error)
 	json_array_foreach(value, i, entry) {
 		const char *name = json_string_value(json_object_get(entry, "name"));
 
-		if (name && (!strncmp(name, "x-colo-proxy-", 13) ||
-			     !strcmp(name, "x-query-colo-proxy")))
-			qemu->hooks++;
+		qemu->colo |= name && !strcmp(name, "x-colo-lost-heartbeat");
 	}
+	if (value)
+		qemu->missing = hooks_missing(value);
 }
 
 static void qemu_ready(void *context, bool oob)
@@ -237,17 +239,35 @@ static int probe_qemu(json_t *object, const char *path)
 		return 1;
 	}
 	output_flag(object, "oob", qemu.oob);
-	output_flag(object, "hooks", qemu.hooks >= 4);
-	return !qemu.oob || qemu.hooks < 4;
+	output_flag(object, "colo", qemu.colo);
+	output_set(object, "hooks_missing", qemu.missing);
+	return !qemu.oob || !qemu.colo;
 }
-
-/* --- what follows -------------------------------------------------------- */
 
 static void conclude(json_t *list, int condition, const char *text)
 {
 	if (condition)
 		json_array_append_new(list, json_string(text));
 }
+
+/* What is weaker without the hooks: plain.h. */
+static void conclude_hooks(json_t *list)
+{
+	static const char *const weaker[] = {
+		"QEMU lacks hooks of colo-bpf's patches (or see `hooks` in colo-bpf.conf(5)): what it does is seen from its events, and it waits for nothing",
+		"without hooks: what is held leaves only when the secondary's guest runs again, told by its daemon",
+		"without hooks: what the secondary's guest sends before its daemon has seen it run again is lost, and repeated later",
+		"without hooks: the input that the primary had not read at a checkpoint is not given to the secondary again",
+		"without hooks: after a failover the guest may run before its port is open",
+		"without hooks: a secondary's daemon that was restarted needs a checkpoint before it vouches for anything",
+		"without hooks: the parts of a checkpoint are not known",
+	};
+
+	for (size_t i = 0; i < sizeof(weaker) / sizeof(*weaker); i++)
+		conclude(list, 1, weaker[i]);
+}
+
+/* --- what follows -------------------------------------------------------- */
 
 struct probe_options {
 	const char *device[3];
@@ -259,7 +279,7 @@ static int probe(const struct probe_options *o)
 	static const char *const names[] = {"guest", "port", "link"};
 	json_t *object = json_object(), *follows = json_array(), *part;
 	unsigned int mtu[3] = {};
-	int bad, failed;
+	int bad, failed, plain;
 
 	part = json_object();
 	failed = bad = probe_kernel(part);
@@ -289,11 +309,13 @@ static int probe(const struct probe_options *o)
 		part = json_object();
 		failed |= bad = probe_qemu(part, o->qmp);
 		output_set(object, "qemu", part);
-		conclude(
-			follows, bad,
-			"this QEMU cannot be driven: it lacks the hooks of colo-bpf's patches, or does not answer");
-		conclude(follows, !bad,
+		plain = !bad && json_array_size(json_object_get(part, "hooks_missing"));
+		conclude(follows, bad,
+			 "this QEMU cannot be driven: it has no COLO, or does not answer");
+		conclude(follows, !bad && !plain,
 			 "QEMU has the hooks: commit, reset and failover wait for the daemon");
+		if (plain)
+			conclude_hooks(follows);
 	}
 	output_set(object, "follows", follows);
 	return output(object) || failed ? EXIT_FAILED : EXIT_OK;

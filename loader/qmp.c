@@ -37,6 +37,7 @@ struct qmp {
 	enum qmp_state state;
 	bool oob;
 	unsigned long last_id;
+	unsigned long long event_us; /* of the last event */
 	struct bytes in;
 	size_t searched; /* of `in`: has no newline up to here */
 	struct bytes out;
@@ -316,6 +317,20 @@ static void got_answer(struct qmp *qmp, json_t *object)
 		log_warning("QMP: an error that belongs to no command: %s", text);
 }
 
+static unsigned long long event_time(json_t *event)
+{
+	json_int_t seconds = 0, microseconds = 0;
+
+	json_unpack(event, "{s:{s:I, s:I}}", "timestamp", "seconds", &seconds, "microseconds",
+		    &microseconds);
+	return seconds * 1000000ULL + microseconds;
+}
+
+unsigned long long qmp_event_us(const struct qmp *qmp)
+{
+	return qmp->event_us;
+}
+
 static void got_object(struct qmp *qmp, json_t *object)
 {
 	json_t *event = json_object_get(object, "event");
@@ -324,6 +339,7 @@ static void got_object(struct qmp *qmp, json_t *object)
 		got_greeting(qmp, object);
 	} else if (json_is_string(event)) {
 		log_debug("QMP: event %s", json_string_value(event));
+		qmp->event_us = event_time(object);
 		if (qmp->handler.event)
 			qmp->handler.event(qmp->context, json_string_value(event),
 					   json_object_get(object, "data"));

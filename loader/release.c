@@ -229,18 +229,22 @@ static long find_held(struct datapath *dp, struct held **list)
  * What is held leaves in the order in which it came, over all flows: a run for
  * each stretch of one flow. What a program holds meanwhile is left to who calls.
  */
-static int control_in_order(struct datapath *dp, enum colo_control_op op)
+static int control_in_order(struct datapath *dp, enum colo_control_op op, __u64 before_ns)
 {
 	struct work work = {.dp = dp, .op = op, .in_order = true};
 	struct held *list;
 	long count = find_held(dp, &list);
+
+	/* by age: those that came later are at the end */
+	while (before_ns && count > 0 && list[count - 1].ns >= before_ns)
+		count--;
 
 	for (long i = 0; i < count; i++) {
 		const struct held *next = i + 1 < count ? &list[i + 1] : NULL;
 
 		if (next && !memcmp(&list[i].key, &next->key, sizeof(next->key)))
 			continue;
-		work_add(&work, &list[i].key, !next || list[i].last ? 0 : next->ns);
+		work_add(&work, &list[i].key, !next || list[i].last ? before_ns : next->ns);
 	}
 	free(list);
 	return count < 0 ? -ENOMEM : work_finish(&work);
@@ -317,9 +321,26 @@ int release_commit(struct datapath *dp, __u64 epoch)
 
 	if (dp->session->epoch <= epoch)
 		open_epoch(dp, epoch + 1);
-	err = control_in_order(dp, COLO_CONTROL_COMMIT);
+	err = control_in_order(dp, COLO_CONTROL_COMMIT, 0);
 	late = control_all(dp, COLO_CONTROL_COMMIT, epoch + 1);
 	return err ? err : late;
+}
+
+/* A flow that has frames of later comes to the epoch with the next checkpoint. */
+int release_commit_before(struct datapath *dp, __u64 epoch, __u64 before_ns)
+{
+	struct work work = {.dp = dp, .op = COLO_CONTROL_COMMIT};
+	struct waiting_list list;
+	int err;
+
+	if (dp->session->epoch <= epoch)
+		open_epoch(dp, epoch + 1);
+	err = control_in_order(dp, COLO_CONTROL_COMMIT, before_ns);
+	err = first_error(err, find_flows(dp, WHICH_UNREADY, epoch + 1, &list));
+	for (__u32 i = 0; i < list.count; i++)
+		work_add(&work, &list.flow[i].key, before_ns);
+	free(list.flow);
+	return first_error(err, work_finish(&work));
 }
 
 /* To the guest goes what is behind `read`, NULL: nothing; all is forgotten. */
@@ -419,7 +440,7 @@ int release_failover(struct datapath *dp)
 	dp->session->lease_ns = 0;
 	/* what leaves from here on finds its translation */
 	err = translate(dp);
-	err = first_error(err, control_in_order(dp, COLO_CONTROL_FAILOVER));
+	err = first_error(err, control_in_order(dp, COLO_CONTROL_FAILOVER, 0));
 	err = first_error(err, control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS));
 	dp->session->mode = primary ? COLO_MODE_WIRE : COLO_MODE_ACTIVE;
 	if (frames_seen(dp) == seen)

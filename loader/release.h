@@ -30,6 +30,13 @@ int release_failover(struct datapath *dp);
  */
 int release_failover_end(struct datapath *dp);
 
+/*
+ * Primary, whose guest has stopped for a checkpoint: as a commit, for what was
+ * held before `before_ns`. The rest stays held. Meant for a lease that is out,
+ * so that nothing leaves yet.
+ */
+int release_commit_before(struct datapath *dp, __u64 epoch, __u64 before_ns);
+
 /* This side lost or is being detached: all held are dropped, mode SHUT. */
 int release_discard(struct datapath *dp);
 

@@ -16,7 +16,8 @@
 
 static bool is_watched(const struct daemon *d)
 {
-	return d->session.role == COLO_ROLE_PRIMARY && d->session.state == SESSION_COLO;
+	return d->session.role == COLO_ROLE_PRIMARY && d->session.state == SESSION_COLO &&
+	       !plain_has_not_begun(d);
 }
 
 /* QEMU's answer counts until it has failed over. */

@@ -193,8 +193,9 @@ static int open_channel(struct daemon *d)
 	d->channel = channel_open(&options);
 	if (!d->channel)
 		return -EIO;
-	return channel_methods(d->channel, takeover_methods)     ?:
-		       channel_methods(d->channel, pair_methods) ?:
+	return channel_methods(d->channel, takeover_methods)      ?:
+		       channel_methods(d->channel, pair_methods)  ?:
+		       channel_methods(d->channel, plain_methods) ?:
 		       channel_methods(d->channel, record_methods);
 }
 

@@ -17,6 +17,7 @@
 #define ASK_AGAIN_NS   (200 * MS_NS)  /* one that was not reached */
 #define FENCE_AGAIN_NS (1000 * MS_NS) /* one that has failed */
 #define RELEASE_NS     (1000 * MS_NS) /* a session that is to be given back */
+#define LEASE_PAUSED   1              /* long over */
 
 static __u64 later(__u64 a, __u64 b)
 {
@@ -218,7 +219,21 @@ bool takeover_leased(const struct daemon *d)
 static void lease_set(struct daemon *d, __u64 ns)
 {
 	d->takeover.lease_ns = ns;
-	__atomic_store_n(&d->dp.session->lease_ns, ns, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&d->dp.session->lease_ns, d->takeover.paused ? LEASE_PAUSED : ns,
+			 __ATOMIC_SEQ_CST);
+}
+
+void takeover_lease_pause(struct daemon *d)
+{
+	d->takeover.paused = true;
+	lease_set(d, d->takeover.lease_ns);
+}
+
+int takeover_lease_go_on(struct daemon *d)
+{
+	d->takeover.paused = false;
+	lease_set(d, d->takeover.lease_ns);
+	return release_lease(&d->dp);
 }
 
 /* The secondary has promised from when it was told the session. */
@@ -226,12 +241,14 @@ void takeover_lease_begin(struct daemon *d)
 {
 	__u64 since = d->takeover.begin_ns ? d->takeover.begin_ns : daemon_now();
 
+	d->takeover.paused = false;
 	lease_set(d, takeover_leased(d) ? since + d->dp.session->lease_ms * MS_NS : 0);
 	d->takeover.lease_out = false;
 }
 
 void takeover_lease_end(struct daemon *d)
 {
+	d->takeover.paused = false;
 	lease_set(d, 0);
 	d->takeover.lease_out = false;
 }
@@ -502,6 +519,9 @@ void takeover_adopt(struct daemon *d)
 	/* What a daemon before this one has promised, and was given. */
 	t->promised_ns = daemon_now();
 	t->lease_ns = d->dp.session->lease_ns;
+	t->paused = t->lease_ns == LEASE_PAUSED;
+	if (t->paused && !takeover_leased(d))
+		t->lease_ns = 0;
 	if (d->session.state == SESSION_COLO &&
 	    d->config->takeover.policy == TAKEOVER_WITNESS) {
 		t->may_hold = true;

@@ -46,8 +46,9 @@ struct takeover {
 	__u64 begin_ns; /* when the secondary was told, 0: nothing is under way */
 
 	/* the lease */
-	__u64 lease_ns;    /* as in the map */
+	__u64 lease_ns;    /* as in the map, unless paused */
 	bool lease_out;    /* it has run out, and that was said */
+	bool paused;       /* the map says that it is out, whatever it is */
 	__u64 promised_ns; /* secondary: no promise is older than known since then */
 
 	/* a claim */
@@ -93,6 +94,12 @@ void takeover_lease_begin(struct daemon *d);
 void takeover_lease_end(struct daemon *d);
 /* Primary: a heartbeat has come. */
 void takeover_lease_renew(struct daemon *d);
+/*
+ * Primary: nothing leaves, as if it had run out, with a lease or without; and
+ * until it is again what it was. Pinned: a daemon that adopts it is paused.
+ */
+void takeover_lease_pause(struct daemon *d);
+int takeover_lease_go_on(struct daemon *d);
 /* Primary: has it run out? Looked at each heartbeat. */
 void takeover_lease_watch(struct daemon *d, __u64 now);
 /* Secondary: may a heartbeat promise? */

@@ -85,6 +85,9 @@ class Qemu:
         self.waiting = []   # what it has not answered
         self.answered = {}  # when it answered last, out of band or not
         self.deaf = ''      # main: main loop, monitor: all of it
+        self.status = 'running'
+        self.migration = 'none'
+        self.continued = False
         self.client = None
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(path)
@@ -113,7 +116,7 @@ class Qemu:
         self.answered[oob] = time.monotonic()
         value = {}
         if command == 'query-commands':
-            names = ['quit']
+            names = ['quit', 'x-colo-lost-heartbeat']
             if self.hooks:
                 names += ['x-colo-proxy-set', 'x-colo-proxy-checkpoint',
                           'x-colo-proxy-ack', 'x-query-colo-proxy']
@@ -138,9 +141,30 @@ class Qemu:
             self.pending = None
         elif command == 'x-colo-lost-heartbeat' and command not in self.refuse:
             self.say({'return': {}, 'id': message['id']})
-            if not self.silent:
+            if not self.hooks:
+                self.mode = 'none'
+                self.event('STOP')
+                self.event('MIGRATION', status='completed')
+                self.event('COLO_EXIT', reason='request')
+                self.event('RESUME')
+            elif not self.silent:
                 self.stage('failover', self.epoch)
             return
+        elif command == 'query-colo-status':
+            value = {'mode': self.mode, 'last-mode': 'none', 'reason': 'none'}
+        elif command == 'query-status':
+            value = {'status': self.status, 'running': self.status == 'running'}
+        elif command == 'query-migrate-capabilities':
+            value = [{'capability': 'x-colo', 'state': False}]
+        elif command == 'query-migrate':
+            value = {'status': self.migration}
+        elif command == 'migrate':
+            self.migration = 'pre-switchover'
+        elif command == 'migrate_cancel':
+            self.migration = 'cancelled'
+        elif command == 'migrate-continue' and command not in self.refuse:
+            self.migration = self.mode = 'colo'
+            self.continued = True
         if command in self.refuse:
             self.say({'error': {'class': 'GenericError',
                                 'desc': self.refuse[command]},
@@ -160,6 +184,12 @@ class Qemu:
 
     def say(self, message):
         self.client.sendall((json.dumps(message) + '\r\n').encode())
+
+    def event(self, event, when=None, **data):
+        """`when`: time.time() of what it tells."""
+        when = time.time() if when is None else when
+        self.say({'event': event, 'data': data, 'timestamp': {
+            'seconds': int(when), 'microseconds': int(when % 1 * 1000000)}})
 
     def stage(self, stage, epoch, **figures):
         ack = stage not in ('primary-stop', 'primary-resume')

@@ -450,9 +450,15 @@ pair_fail() {
 }
 
 # A child that ended may be a zombie until the shell looks, and kill -0 finds it.
+# Its first thread may be one while others still have its files open.
 process_gone() {
-	[ ! -e "/proc/$1/stat" ] ||
-		[ "$(sed 's/.*) //; s/ .*//' "/proc/$1/stat")" = Z ]
+	local state
+
+	state=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) || return 0
+	# fields 3 and 20: the state, and how many threads there are
+	# shellcheck disable=SC2086 # words
+	set -- $state
+	[ "$1" = Z ] && [ "${18}" = 1 ]
 }
 
 # end_process PID [SIGNAL]: ends one process of ours, whatever it does. They

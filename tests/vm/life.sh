@@ -39,6 +39,7 @@ life_config() {
 	takeover = {
 		policy = "$policy";
 		fence = "$dir/fence %h";
+		fence_delay_ms = ${fence_delay_ms:-100};
 		witness = "file:$dir/witness";
 	};
 	checkpoint = { period_ms = ${checkpoint_delay_ms:-20000}; };
