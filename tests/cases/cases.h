@@ -164,7 +164,7 @@ struct statement {
 	struct translation translation; /* of spec's flow and tags */
 	enum outlet outlet;
 	enum side side;
-	int epoch_diff;        /* S@ */
+	int epoch_diff;        /* S@, C@ */
 	uint32_t number, last; /* wait, drop, unread, ack, held; A..B */
 	int reason;            /* enum colo_reason, -1: any */
 	char key[32];
@@ -269,7 +269,7 @@ struct proxy {
 	int (*begin)(struct run *run);
 	/* Takes everything down or makes it ready for another case; final checks. */
 	void (*end)(struct run *run);
-	/* A frame of `verb` (P, S, C, G, I) goes in; epoch_diff as in S@. */
+	/* A frame of `verb` (P, S, C, G, I) goes in; epoch_diff as in S@, C@. */
 	int (*put)(struct run *run, enum verb verb, int epoch_diff, struct frame *frame);
 	int (*commit)(struct run *run, unsigned int unread);
 	int (*failover)(struct run *run);
@@ -368,6 +368,8 @@ void sent_note(enum verb verb, const struct spec *spec, const struct frame *fram
 /* What the primary's guest sends leaves in other numbers. */
 void sent_translated(const struct statement *st);
 void sent_commit(void);
+/* How many epochs its tag is ahead of the open one. */
+int sent_epoch_diff(const struct statement *st);
 /* 0: no byte of P there; 1: P sent `byte` there; -1: P sent another one */
 int sent_check(const struct flow *flow, uint32_t seq, uint8_t byte);
 bool sent_ever(const struct flow *flow, uint32_t seq);
