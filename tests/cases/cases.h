@@ -399,6 +399,8 @@ int devices_enter(void);
 int devices_tap(struct wire *tap, const char *name, bool offloads);
 int devices_veth(struct wire *far, const char *near_name, const char *far_name, int mtu,
 		 bool offloads);
+/* As it would come out where it goes in. */
+struct frame *wire_pass(const struct frame *frame);
 int wire_put(struct wire *wire, bool tap, const struct frame *frame, int tci);
 /* A frame, NULL when there is none. *tci: the outer tag, -1 none, taken off. */
 struct frame *wire_get(struct wire *wire, bool tap, int *tci);

@@ -583,7 +583,7 @@ static void give_old(struct run *run, unsigned int unread)
 	for (n = n < INPUTS ? n : INPUTS; n > rig->fresh; n--) {
 		const struct frame *frame = rig->input[(rig->inputs - n) % INPUTS];
 
-		take_wire(run, OUTLET_GUEST, frame_copy(frame));
+		take_wire(run, OUTLET_GUEST, wire_pass(frame));
 	}
 	rig->fresh = 0;
 }
