@@ -15,6 +15,7 @@
 #include "control.h"
 #include "stream.h"
 #include "datagram.h"
+#include "gate.h"
 #include "mirror.h"
 #include "passthrough.h"
 #include "router.h"
@@ -361,15 +362,20 @@ int port_in(struct __sk_buff *ctx)
 	bytes = link_tcp_bytes(&s->pkt, parsed);
 	if (ses->translations && translate_arrival(ctx, parsed) < 0)
 		return CTX_DROP;
+	if (!gate_enter(ses))
+		return CTX_DROP;
 	/* read once: tag and count must be of the same epoch */
-	epoch = *(volatile __u64 *)&ses->epoch;
+	epoch = *(volatile __u64 *)&ses->input_epoch;
 	link_count(&link_sent, epoch, bytes);
 	/* first the link: the control frame of an answer must not overtake it */
 	if (link_send_copy(ctx, COLO_LINK_INPUT, epoch, c->link_ifindex))
 		COUNT(in_mirror_failed);
 	else
 		COUNT(in_mirrored);
-	return ctx_send(c->guest_ifindex);
+	/* a copy: the packet itself would be sent behind the gate */
+	ctx_send_copy(ctx, c->guest_ifindex);
+	gate_leave();
+	return CTX_DROP;
 }
 
 /* S's packet is kept until P's comes. */
@@ -761,6 +767,7 @@ __noinline int control_reclaim(struct colo_flow *f)
 SEC("tc")
 int control(struct __sk_buff *ctx)
 {
+	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
 	struct scratch *s = scratch_get();
 	struct colo_control *op;
@@ -768,7 +775,7 @@ int control(struct __sk_buff *ctx)
 	struct colo_flow *f;
 	__u32 ret = 0;
 
-	if (!c || !s)
+	if (!ses || !c || !s)
 		return 0;
 	op = control_next(ctx, s);
 	if (!op)
@@ -777,6 +784,8 @@ int control(struct __sk_buff *ctx)
 		return control_done(ctx, request(op->reason, &op->key, 0));
 	if (op->op == COLO_CONTROL_EXPIRE)
 		return control_done(ctx, translation_expire(s));
+	if (op->op == COLO_CONTROL_MARK)
+		return control_done(ctx, gate_mark(ctx, ses, s, c->guest_ifindex, 0));
 	f = bpf_map_lookup_elem(&flows, &op->key);
 	if (!f)
 		return control_done(ctx, 0);

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Input is one stream across epochs (rule 16). The secondary's guest becomes
- * the primary's copy as that was when it stopped: what the primary had not
- * read by then, the copy has to get, though the guest before it did. So the
- * last frames of the clients are kept as they came, each with how much the
- * primary had sent up to it, in the units of the link's counts.
+ * Input is one stream across epochs (rule 16). What comes behind the primary's
+ * mark (gate.h) is for the guest's new life, which the secondary may not have
+ * begun yet: it is kept, as it came, and given when it has.
  */
 #ifndef COLO_BPF_REPLAY_H
 #define COLO_BPF_REPLAY_H
 
 #include "emit.h"
+#include "gate.h"
 #include "lock.h"
+
+#define REPLAY_BATCH 32 /* frames that are given under the lock at a time */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -33,129 +34,126 @@ static __always_inline struct colo_input *input_at(__u64 ordinal)
 	return bpf_map_lookup_elem(&inputs, &slot);
 }
 
-static __always_inline void input_forget(struct colo_input *in)
+static __always_inline int input_is_empty(const struct colo_input_ring *ring)
 {
-	if (in->frame)
-		frame_give(in->frame - 1);
-	in->frame = 0;
+	return *(volatile __u64 *)&ring->first == *(volatile __u64 *)&ring->next;
+}
+
+/* Under the lock: is what is kept being given to this life? */
+static __always_inline int input_is_given(const struct colo_input_ring *ring, __u64 life)
+{
+	struct colo_input *in = input_at(ring->first);
+	struct colo_frame *fr = in ? frame_at(in->frame) : NULL;
+
+	return !input_is_empty(ring) && fr && fr->epoch <= life;
 }
 
 /* The ring takes no more than a quarter of the records. */
-static __always_inline void input_bound(const struct colo_input_ring *ring)
+static __always_inline int input_is_full(const struct colo_input_ring *ring)
 {
 	struct colo_config *c = config_get();
-	__u32 room = c ? c->max_frames / 4 : 0;
-	struct colo_input *in;
+	__u64 count = ring->next - ring->first;
 
-	if (room >= COLO_INPUTS || ring->next < room)
-		return;
-	in = input_at(ring->next - room);
-	if (in)
-		input_forget(in);
+	return count >= COLO_INPUTS || (c && count >= c->max_frames / 4);
 }
 
-/* Keep the packet that scratch.pkt describes, which was sent in `epoch`. */
-__noinline int input_keep(struct __sk_buff *ctx, __u64 epoch, __u32 tcp_bytes)
+/* Under the lock. */
+static __always_inline int input_append(struct __sk_buff *ctx, struct colo_input_ring *ring,
+					__u64 epoch)
 {
-	struct colo_input_ring *ring = ZERO_KEY(input_ring);
+	struct colo_input *in = input_at(ring->next);
 	struct colo_frame *fr;
-	struct colo_input *in;
 	__u32 idx;
 
-	if (!ring || !word_lock(&ring->lock))
+	if (!in || input_is_full(ring))
 		return 0;
-	in = input_at(ring->next);
-	if (!in)
-		goto out;
-	input_forget(in);
-	input_bound(ring);
 	idx = frame_take(ctx, COLO_FRAME_I, epoch);
 	fr = frame_at(idx);
-	if (fr) {
-		in->frame = idx + 1;
-		/* any 16 bits will do to tell */
-		if (ctx_csum_is_partial(ctx, 0))
-			fr->flags |= COLO_FR_PARTIAL;
-	} else {
-		COUNT(rw_in_unkept);
-	}
-	if (ring->count.epoch < epoch) {
-		ring->count.epoch = epoch;
-		ring->count.tcp_bytes = 0;
-		ring->count.frames = 0;
-	}
-	if (tcp_bytes)
-		ring->count.tcp_bytes += tcp_bytes;
-	else
-		ring->count.frames++;
-	in->stream = tcp_bytes != 0;
-	in->after = ring->count;
+	if (!fr)
+		return 0;
+	/* any 16 bits will do to tell */
+	if (ctx_csum_is_partial(ctx, 0))
+		fr->flags |= COLO_FR_PARTIAL;
+	in->frame = idx;
 	ring->next++;
-out:
-	word_unlock(&ring->lock);
-	return 0;
+	return 1;
 }
 
-struct replay {
-	struct __sk_buff *ctx;
-	__u64 at;
-	__u32 guest;
-	__u32 sent;
-};
-
-/* Whether the primary had not read all of it. */
-static __always_inline int input_unread(const struct colo_input *in,
-					const struct colo_link_count *read)
+/*
+ * Keep the packet that scratch.pkt describes, whose tag says `epoch`, if it is
+ * for a life to come, or for this one but others before it are not given yet.
+ * One for this life that is late, others for the next have come before it, is
+ * not kept: the next has it with its state. Returns whether it is kept.
+ */
+__noinline int input_keep(struct __sk_buff *ctx, __u64 epoch, __u64 life)
 {
-	if (in->after.epoch != read->epoch)
-		return in->after.epoch > read->epoch;
-	return in->stream ? in->after.tcp_bytes > read->tcp_bytes :
-			    in->after.frames > read->frames;
+	struct colo_input_ring *ring = ZERO_KEY(input_ring);
+	int kept = 0, due = 1;
+
+	if (!ring || (epoch <= life && input_is_empty(ring)))
+		return 0;
+	if (word_lock(&ring->lock)) {
+		due = epoch > life || input_is_given(ring, life);
+		if (due)
+			kept = input_append(ctx, ring, epoch);
+		word_unlock(&ring->lock);
+	}
+	if (due && !kept)
+		COUNT(rw_in_unkept);
+	return kept;
 }
 
 /* As it came, but for a checksum that was left to the device. */
-static __always_inline int input_send(struct replay *r, __u32 idx, const struct colo_frame *fr)
+static __always_inline int input_send(struct __sk_buff *ctx, __u32 idx, __u32 guest)
 {
+	struct colo_frame *fr = frame_at(idx);
 	struct scratch *s = scratch_get();
-	int how = r->guest << HOW_IFINDEX;
+	int how = guest << HOW_IFINDEX;
 
-	if (!s)
+	if (!s || !fr)
 		return -1;
 	if (fr->flags & COLO_FR_TCP && (fr->gso_size || fr->flags & COLO_FR_PARTIAL))
-		return emit_range(r->ctx, idx, fr->seq, fr->end, how);
+		return emit_range(ctx, idx, fr->seq, fr->end, how);
 	if (fr->flags & COLO_FR_PARTIAL) {
 		if (datagram_headers(idx, how))
 			return -1;
 	} else {
 		__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
 	}
-	return out_send(r->ctx, idx, 0, fr->data_len, how);
+	return out_send(ctx, idx, 0, fr->data_len, how);
 }
+
+struct replay {
+	struct __sk_buff *ctx;
+	__u32 guest; /* 0: forget them */
+	__u32 sent;
+	__u32 left;
+};
 
 static long replay_step(__u32 step __unused, void *arg)
 {
 	struct colo_input_ring *ring = ZERO_KEY(input_ring);
-	struct scratch *s = scratch_get();
 	struct replay *r = arg;
-	struct colo_input *in = input_at(r->at);
-	struct colo_frame *fr;
+	struct colo_input *in;
 
-	if (!ring || !s || !in || r->at >= ring->next)
+	if (!ring || ring->first == ring->next)
 		return 1;
-	r->at++;
-	fr = frame_at(in->frame - 1);
-	if (!fr || !input_unread(in, &s->control.read)) {
-		input_forget(in);
-	} else if (!input_send(r, in->frame - 1, fr)) {
+	in = input_at(ring->first);
+	if (!in)
+		return 1;
+	if (r->guest && !input_send(r->ctx, in->frame, r->guest)) {
 		COUNT(rw_in_replayed);
 		r->sent++;
 	}
+	frame_give(in->frame);
+	ring->first++;
+	r->left = ring->first != ring->next;
 	return 0;
 }
 
 /*
- * Give the guest what the primary had not read (control.read), and forget the
- * rest: the primary may not have read it the next time either.
+ * Give the guest what is kept, or forget it; some at a time, for whoever has a
+ * frame to keep waits meanwhile.
  */
 static __always_inline __u32 replay(struct __sk_buff *ctx, __u32 guest)
 {
@@ -166,10 +164,9 @@ static __always_inline __u32 replay(struct __sk_buff *ctx, __u32 guest)
 		return 0;
 	if (!word_lock(&ring->lock))
 		return COLO_CONTROL_AGAIN;
-	r.at = ring->next > COLO_INPUTS ? ring->next - COLO_INPUTS : 0;
-	bpf_loop(COLO_INPUTS, replay_step, &r, 0);
+	bpf_loop(REPLAY_BATCH, replay_step, &r, 0);
 	word_unlock(&ring->lock);
-	return r.sent;
+	return r.sent | (r.left ? COLO_CONTROL_AGAIN : 0);
 }
 
 #endif

@@ -280,9 +280,12 @@ static __always_inline __u32 in_keep(struct __sk_buff *ctx, struct scratch *s,
 	return again;
 }
 
-static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
-				   struct colo_session *ses, struct colo_config *c, __u64 epoch)
+/* Inside the gate. */
+static __always_inline void colo_in(struct __sk_buff *ctx, struct scratch *s,
+				    struct colo_session *ses, struct colo_config *c,
+				    __u64 epoch)
 {
+	__u64 life = *(volatile __u64 *)&ses->input_epoch;
 	enum verdict v = PASS;
 	__u32 again = COLO_NONE;
 	struct colo_rewrite *f;
@@ -290,12 +293,18 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 
 	COUNT(in_frames);
 	if (bpf_skb_vlan_pop(ctx))
-		return CTX_DROP;
+		return;
 	parsed = packet_parse(ctx, FROM_CLIENT);
 	if (parsed != PARSE_OK)
 		COUNT(in_parse_failed);
 	link_count(&link_received, epoch, link_tcp_bytes(&s->pkt, parsed));
-	input_keep(ctx, epoch, link_tcp_bytes(&s->pkt, parsed));
+	if (epoch < life && ses->input_mark) {
+		COUNT(rw_in_old);
+		return;
+	}
+	/* one for a life to come is given to this one too, which may survive */
+	if (input_keep(ctx, epoch, life) && epoch <= life)
+		return;
 	v = quoting(ctx, &s->pkt, parsed, FROM_CLIENT);
 	if (s->pkt.key.fragment && s->pkt.class == COLO_CLASS_TCP) {
 		v = in_fragment(ctx, s, ses);
@@ -304,7 +313,7 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 		if (!f) {
 			COUNT(rw_in_dropped);
 			request(COLO_REASON_FLOW_FULL, &s->pkt.key, s->pkt.seq);
-			return CTX_DROP;
+			return;
 		}
 		rewrite_reset(f, ses->epoch);
 		f->seen_ns = bpf_ktime_get_ns();
@@ -321,11 +330,11 @@ static __always_inline int colo_in(struct __sk_buff *ctx, struct scratch *s,
 		word_unlock(&f->lock);
 	}
 	if (v == WAITS)
-		return CTX_DROP;
+		return;
 	if (v == TRANSLATED)
 		COUNT(rw_in_translated);
 	COUNT(rw_in);
-	return ctx_send(c->guest_ifindex);
+	ctx_send_copy(ctx, c->guest_ifindex);
 }
 
 /* P's own SYN or SYN-ACK: its ISN and TSval are P's of this life. */
@@ -382,32 +391,47 @@ unlock:
 	word_unlock(&f->lock);
 }
 
+/* Inside the gate. */
+static __always_inline void link_frame(struct __sk_buff *ctx, struct scratch *s,
+				       struct colo_session *ses, struct colo_config *c)
+{
+	/* read once: what the tag means must not change on the way */
+	__u64 epoch = *(volatile __u64 *)&ses->epoch;
+	int ahead = 0;
+
+	switch (link_receive(ctx, epoch, &ahead)) {
+	case COLO_LINK_INPUT:
+		colo_in(ctx, s, ses, c, epoch + ahead);
+		break;
+	case COLO_LINK_CONTROL:
+		control_frame(ctx, s, ses, c, epoch + ahead, ahead);
+		break;
+	default:
+		COUNT(link_foreign);
+		break;
+	}
+}
+
 SEC("tc")
 int link_in(struct __sk_buff *ctx)
 {
 	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
 	struct scratch *s = scratch_get();
-	int ahead = 0;
-	__u64 epoch;
-	__u32 kind;
+	int ahead;
 
 	if (!ses || !c || !s)
 		return CTX_DROP;
-	/* read once: what the tag means must not change on the way */
-	epoch = *(volatile __u64 *)&ses->epoch;
-	kind = link_receive(ctx, epoch, &ahead);
-	if (kind == COLO_LINK_NONE)
+	if (link_receive(ctx, 0, &ahead) == COLO_LINK_NONE)
 		return CTX_STACK;
-	if (ses->mode == COLO_MODE_SECONDARY) {
-		if (kind == COLO_LINK_INPUT)
-			return colo_in(ctx, s, ses, c, epoch + ahead);
-		if (kind == COLO_LINK_CONTROL) {
-			control_frame(ctx, s, ses, c, epoch + ahead, ahead);
-			return CTX_DROP;
-		}
+	if (ses->mode != COLO_MODE_SECONDARY) {
+		COUNT(link_foreign);
+		return CTX_DROP;
 	}
-	COUNT(link_foreign);
+	if (gate_enter(ses)) {
+		link_frame(ctx, s, ses, c);
+		gate_leave();
+	}
 	return CTX_DROP;
 }
 
@@ -511,8 +535,12 @@ int control(struct __sk_buff *ctx)
 		return 0;
 	if (op->op == COLO_CONTROL_REQUEST)
 		return control_done(ctx, request(op->reason, &op->key, 0));
+	if (op->op == COLO_CONTROL_MARK)
+		return control_done(ctx, gate_mark(ctx, ses, s, c->guest_ifindex, 1));
 	if (op->op == COLO_CONTROL_REPLAY)
 		return control_done(ctx, replay(ctx, c->guest_ifindex));
+	if (op->op == COLO_CONTROL_FORGET)
+		return control_done(ctx, replay(ctx, 0));
 	if (op->op == COLO_CONTROL_TRANSLATE)
 		return control_done(ctx, takeover_move(op->all_fit));
 	if (op->op == COLO_CONTROL_EXPIRE)

@@ -236,6 +236,24 @@ static int stage_done(struct daemon *d, int err)
 	return err;
 }
 
+static int act_stop(struct daemon *d)
+{
+	struct stage *stage = &d->stage;
+	int err = 0;
+
+	if (stage->marks)
+		err = release_stop(&d->dp, stage->epoch, &stage->marked);
+	return stage_done(d, err);
+}
+
+static int act_reset(struct daemon *d)
+{
+	struct stage *stage = &d->stage;
+
+	return stage_done(d, release_reset(&d->dp, stage->epoch,
+					   stage->marks ? &stage->marked : NULL));
+}
+
 /* The guest's addresses from number `from` on. Returns how many there are. */
 static int announce_known(struct daemon *d, int from)
 {
@@ -374,11 +392,13 @@ static int act(void *context, enum session_action action, enum session_event eve
 		return act_start(d);
 	case ACTION_END:
 		return act_shut(d, "COLO did not begin");
+	case ACTION_STOP:
+		return act_stop(d);
 	case ACTION_COMMIT:
 		return stage_done(d, d->plain.on ? plain_commit(d) :
 						   release_commit(&d->dp, d->stage.epoch));
 	case ACTION_RESET:
-		return stage_done(d, release_reset(&d->dp, d->stage.epoch, NULL));
+		return act_reset(d);
 	case ACTION_OVER:
 		log_warning("%s: QEMU has failed over, and not on this daemon's word",
 			    d->options.name);

@@ -39,6 +39,7 @@ const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_DIGEST_KEY] = "digest_key",
 	[MAP_INPUTS] = "inputs",
 	[MAP_INPUT_RING] = "input_ring",
+	[MAP_GATES] = "gates",
 	[MAP_LINK_SENT] = "link_sent",
 	[MAP_LINK_RECEIVED] = "link_received",
 	[MAP_LINK_PEER] = "link_peer",
@@ -130,6 +131,7 @@ static int check_map(const char *name, enum datapath_map map, int fd, enum colo_
 		[MAP_DIGEST_KEY] = sizeof(struct colo_digest_key),
 		[MAP_INPUTS] = sizeof(struct colo_input),
 		[MAP_INPUT_RING] = sizeof(struct colo_input_ring),
+		[MAP_GATES] = sizeof(struct colo_gate),
 		[MAP_LINK_SENT] = sizeof(struct colo_link_count),
 		[MAP_LINK_RECEIVED] = sizeof(struct colo_link_count),
 		[MAP_LINK_PEER] = sizeof(struct colo_link_peer),
@@ -487,6 +489,8 @@ int datapath_reset(struct datapath *dp)
 	dp->session->lease_ns = 0;
 	dp->session->lease_ms = 0;
 	memset((void *)dp->session->id, 0, sizeof(dp->session->id));
+	dp->session->input_epoch = 0;
+	dp->session->input_mark = 0;
 	dp->session->mode = datapath_idle_mode(dp->abi.role);
 	return 0;
 }

@@ -42,6 +42,7 @@ enum datapath_map {
 	MAP_DIGEST_KEY, /* of a primary */
 	MAP_INPUTS,     /* of a secondary, as the next */
 	MAP_INPUT_RING,
+	MAP_GATES,
 	MAP_LINK_SENT,
 	MAP_LINK_RECEIVED,
 	MAP_LINK_PEER,

@@ -50,12 +50,14 @@ static __u64 event_ns(const struct daemon *d)
 }
 
 /* figures: of the checkpoint, as history_stage() takes them. */
-static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool ack,
+static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool ack, bool marks,
 			 const json_t *figures)
 {
 	snprintf(d->stage.name, sizeof(d->stage.name), "%s", name);
 	d->stage.epoch = epoch;
 	d->stage.ack = ack;
+	d->stage.marks = marks;
+	d->stage.marked = 0;
 	record_stage(d, figures);
 	for (size_t i = 0; i < sizeof(stages) / sizeof(*stages); i++) {
 		if (strcmp(stages[i].name, name))
@@ -76,7 +78,7 @@ static void handle_stage(struct daemon *d, const char *name, __u64 epoch, bool a
 
 void hooks_stage(struct daemon *d, const char *name, __u64 epoch)
 {
-	handle_stage(d, name, epoch, false, NULL);
+	handle_stage(d, name, epoch, false, false, NULL);
 }
 
 static void on_event(void *context, const char *name, json_t *data)
@@ -84,15 +86,15 @@ static void on_event(void *context, const char *name, json_t *data)
 	struct daemon *d = context;
 	const char *text = NULL;
 	json_int_t epoch = 0;
-	int ack = 1;
+	int ack = 1, marks = 0;
 
 	tasks_news(&d->tasks);
 	if (!strcmp(name, "COLO_PROXY_STAGE")) {
-		if (json_unpack(data, "{s:s, s:I, s?b}", "stage", &text, "epoch", &epoch, "ack",
-				&ack))
+		if (json_unpack(data, "{s:s, s:I, s?b, s?b}", "stage", &text, "epoch", &epoch,
+				"ack", &ack, "mark", &marks))
 			log_error("QEMU: event %s without stage or epoch", name);
 		else
-			handle_stage(d, text, epoch, ack, data);
+			handle_stage(d, text, epoch, ack, marks, data);
 	} else if (!strcmp(name, "COLO_EXIT")) {
 		json_unpack(data, "{s?s}", "reason", &text);
 		log_info("QEMU: COLO_EXIT, reason %s", text ? text : "none");
@@ -142,12 +144,15 @@ static void answer_ack(void *context, json_t *value, const char *error)
 
 void hooks_ack_stage(struct daemon *d, const struct stage *stage, const char *error)
 {
+	json_t *arguments;
+
 	if (!stage->ack || !d->qmp)
 		return;
-	qmp_execute(d->qmp, true, "x-colo-proxy-ack",
-		    json_pack("{s:s, s:I, s:s*}", "stage", stage->name, "epoch",
-			      (json_int_t)stage->epoch, "error", error),
-		    answer_ack, d);
+	arguments = json_pack("{s:s, s:I, s:s*}", "stage", stage->name, "epoch",
+			      (json_int_t)stage->epoch, "error", error);
+	if (stage->marked)
+		json_object_set_new(arguments, "mark", json_integer(stage->marked));
+	qmp_execute(d->qmp, true, "x-colo-proxy-ack", arguments, answer_ack, d);
 }
 
 void hooks_ack(struct daemon *d, const char *error)
@@ -302,13 +307,14 @@ static void answer_query(void *context, json_t *value, const char *error)
 	struct daemon *d = context;
 	const char *stage = NULL, *mode = "none";
 	json_int_t epoch = 0, stage_epoch = 0;
+	int marks = 0;
 
 	if (error) {
 		give_up(d, "x-query-colo-proxy", error);
 		return;
 	}
-	json_unpack(value, "{s?s, s?I, s?{s:s, s:I}}", "mode", &mode, "epoch", &epoch,
-		    "pending", "stage", &stage, "epoch", &stage_epoch);
+	json_unpack(value, "{s?s, s?I, s?{s:s, s:I, s?b}}", "mode", &mode, "epoch", &epoch,
+		    "pending", "stage", &stage, "epoch", &stage_epoch, "mark", &marks);
 	d->hooks = true;
 	d->qemu_gone = false;
 	d->connect_problem[0] = 0;
@@ -317,7 +323,7 @@ static void answer_query(void *context, json_t *value, const char *error)
 		 d->dp.session->epoch, mode, stage ? ", waits at " : "", stage ? stage : "");
 	history_adopt(&d->history, value, daemon_now());
 	if (stage)
-		handle_stage(d, stage, stage_epoch, true, value);
+		handle_stage(d, stage, stage_epoch, true, marks, value);
 	else
 		adopt_qemu(d, mode, epoch);
 }

@@ -71,7 +71,7 @@ static int fill_maps(const struct image *image, const struct colo_abi *abi,
 
 /* ------------------------------------------------------------- devices --- */
 
-const char *const hook_marks[MARKS] = {"clsact", "promisc"};
+const char *const hook_marks[MARKS] = {"clsact", "promisc", "qdisc"};
 
 void hooks_from(struct hook hook[HOOKS], const struct colo_abi *abi)
 {
@@ -184,6 +184,12 @@ static int check_devices(const struct datapath_options *o, struct colo_abi *abi)
 	if (err)
 		return err;
 	hooks_from(hook, abi);
+	err = device_queue(o->guest, &abi->guest_queue);
+	if (err) {
+		log_error("--guest %s: the length of its queue cannot be read: %s", o->guest,
+			  strerror(-err));
+		return err;
+	}
 	err = device_mtu(o->port, &port_mtu);
 	if (!err)
 		err = device_mtu(o->link, &link_mtu);
@@ -209,13 +215,47 @@ void hook_mark(char mark[64], const char *what, __u32 ifindex)
 	snprintf(mark, 64, "%s-%u", what, ifindex);
 }
 
+/*
+ * A mark in the guest's input must not be overtaken, nor be late (bpf/gate.h);
+ * and what comes while the guest stands still must have room.
+ */
+static int hook_queue(const char *name, const struct hook *hook, __u32 length)
+{
+	bool was = true;
+	char mark[64];
+	int err = tc_unqueue(hook->ifindex, &was);
+
+	if (!err && !was) {
+		hook_mark(mark, "qdisc", hook->ifindex);
+		err = pin_mark(name, mark);
+	}
+	if (!err && length < COLO_GUEST_QUEUE)
+		err = device_set_queue(hook->device, COLO_GUEST_QUEUE);
+	if (err)
+		log_error("%s %s: its queue cannot be set: %s", hook->option, hook->device,
+			  strerror(-err));
+	return err;
+}
+
+static void hook_queue_back(const char *name, const struct hook *hook, __u32 length)
+{
+	char mark[64];
+
+	hook_mark(mark, "qdisc", hook->ifindex);
+	if (pin_marked(name, mark))
+		tc_queue(hook->ifindex);
+	if (length < COLO_GUEST_QUEUE)
+		device_set_queue(hook->device, length);
+}
+
 /* What attach did to the devices, as far as it came. */
 static void hooks_detach(const char *name, const struct hook hook[HOOKS],
-			 const __u32 prog_id[HOOKS])
+			 const __u32 prog_id[HOOKS], __u32 guest_queue)
 {
 	char mark[64];
 	bool was;
 
+	hook_queue_back(name, &hook[0], guest_queue);
 	for (int i = HOOKS - 1; i >= 0; i--) {
 		struct tc_state state;
 
@@ -291,7 +331,9 @@ static int attach_pinned(const struct datapath_options *o)
 	hooks_from(hook, &dp.abi);
 	for (int i = 0; i < HOOKS; i++)
 		id[i] = hook_prog_id(dp.prog_fd[hook[i].prog]);
-	err = hook_promiscuous(o->name, &hook[1]);
+	err = hook_queue(o->name, &hook[0], dp.abi.guest_queue);
+	if (!err)
+		err = hook_promiscuous(o->name, &hook[1]);
 	if (!err)
 		err = hook_promiscuous(o->name, &hook[2]);
 	for (int i = 0; !err && i < HOOKS; i++)
@@ -299,7 +341,7 @@ static int attach_pinned(const struct datapath_options *o)
 	if (!err)
 		dp.session->mode = datapath_idle_mode(dp.abi.role);
 	else
-		hooks_detach(o->name, hook, id);
+		hooks_detach(o->name, hook, id, dp.abi.guest_queue);
 	datapath_close(&dp);
 	return err;
 }
@@ -405,7 +447,7 @@ int datapath_detach(const char *name)
 	if (err)
 		log_warning("%s: what was held could not be discarded one by one: %s", name,
 			    strerror(-err));
-	hooks_detach(name, hook, id);
+	hooks_detach(name, hook, id, dp.abi.guest_queue);
 	datapath_close(&dp);
 	return datapath_unpin(name);
 }

@@ -27,7 +27,7 @@ void hooks_from(struct hook hook[HOOKS], const struct colo_abi *abi);
 /* The id of a program, 0 if the descriptor is none. */
 __u32 hook_prog_id(int fd);
 
-#define MARKS 2
+#define MARKS 3
 extern const char *const hook_marks[MARKS];
 void hook_mark(char mark[64], const char *what, __u32 ifindex);
 

@@ -259,6 +259,16 @@ static void open_epoch(struct datapath *dp, __u64 epoch)
 	__atomic_store_n(&dp->session->epoch, epoch, __ATOMIC_SEQ_CST);
 }
 
+/* The epoch opens for output, and for input where no mark has opened it before. */
+static void open_both(struct datapath *dp, __u64 epoch)
+{
+	open_epoch(dp, epoch);
+	if (dp->session->input_epoch >= epoch)
+		return;
+	dp->session->input_mark = 0;
+	dp->session->input_epoch = epoch;
+}
+
 int release_request(struct datapath *dp, enum colo_reason reason)
 {
 	struct colo_control control = {
@@ -309,7 +319,9 @@ int release_start(struct datapath *dp, __u64 epoch)
 	memset(&dp->watch, 0, sizeof(dp->watch));
 	dp->session->request_epoch = 0;
 	dp->session->request_reason = COLO_REASON_NONE;
-	open_epoch(dp, epoch);
+	dp->session->gate_shut = 0;
+	dp->session->input_epoch = 0;
+	open_both(dp, epoch);
 	dp->session->mode = dp->abi.role == COLO_ROLE_PRIMARY ? COLO_MODE_PRIMARY :
 								COLO_MODE_SECONDARY;
 	return 0;
@@ -320,7 +332,7 @@ int release_commit(struct datapath *dp, __u64 epoch)
 	int err, late;
 
 	if (dp->session->epoch <= epoch)
-		open_epoch(dp, epoch + 1);
+		open_both(dp, epoch + 1);
 	err = control_in_order(dp, COLO_CONTROL_COMMIT, 0);
 	late = control_all(dp, COLO_CONTROL_COMMIT, epoch + 1);
 	return err ? err : late;
@@ -334,7 +346,7 @@ int release_commit_before(struct datapath *dp, __u64 epoch, __u64 before_ns)
 	int err;
 
 	if (dp->session->epoch <= epoch)
-		open_epoch(dp, epoch + 1);
+		open_both(dp, epoch + 1);
 	err = control_in_order(dp, COLO_CONTROL_COMMIT, before_ns);
 	err = first_error(err, find_flows(dp, WHICH_UNREADY, epoch + 1, &list));
 	for (__u32 i = 0; i < list.count; i++)
@@ -343,29 +355,70 @@ int release_commit_before(struct datapath *dp, __u64 epoch, __u64 before_ns)
 	return first_error(err, work_finish(&work));
 }
 
-/* To the guest goes what is behind `read`, NULL: nothing; all is forgotten. */
-static int replay(struct datapath *dp, const struct colo_link_count *read)
+/* Run until it has nothing more to do. */
+static int work_whole(struct datapath *dp, const struct colo_control *control)
 {
-	struct colo_control control = {
-		.op = COLO_CONTROL_REPLAY,
-		.read.epoch = ~0ULL,
-	};
-	int result = COLO_CONTROL_AGAIN;
+	int result, idle = 0;
 
-	if (dp->abi.role != COLO_ROLE_SECONDARY)
-		return 0;
-	if (read)
-		control.read = *read;
-	for (int i = 0; i < ROUNDS_MAX && result == COLO_CONTROL_AGAIN; i++)
-		result = work_once(dp, &control);
-	return result == COLO_CONTROL_AGAIN ? -EBUSY : result < 0 ? result : 0;
+	do {
+		result = work_once(dp, control);
+		if (result < 0)
+			return result;
+		idle = result == COLO_CONTROL_AGAIN ? idle + 1 : 0;
+	} while (result & COLO_CONTROL_AGAIN && idle < ROUNDS_MAX);
+	return result & COLO_CONTROL_AGAIN ? -EBUSY : 0;
 }
 
-int release_reset(struct datapath *dp, __u64 epoch, const struct colo_link_count *read)
+/* No client can guess it. */
+static int new_mark(__u64 *mark)
 {
-	int err = release_commit(dp, epoch);
-	int late = replay(dp, read);
+	do {
+		if (getrandom(mark, sizeof(*mark), 0) != sizeof(*mark))
+			return -errno;
+		*mark >>= 1; /* JSON's integers are signed */
+	} while (!*mark);
+	return 0;
+}
 
+/* A daemon that was restarted finds its work done. */
+static int mark_input(struct datapath *dp, __u64 epoch, __u64 *mark)
+{
+	struct colo_control control = {
+		.op = COLO_CONTROL_MARK,
+		.epoch = epoch,
+	};
+	int err = 0;
+
+	if (dp->session->input_epoch < epoch) {
+		err = new_mark(&control.mark);
+		if (!err)
+			err = work_whole(dp, &control);
+	}
+	*mark = dp->session->input_mark;
+	return err;
+}
+
+int release_stop(struct datapath *dp, __u64 epoch, __u64 *mark)
+{
+	return mark_input(dp, epoch + 1, mark);
+}
+
+static int input_end(struct datapath *dp, enum colo_control_op op)
+{
+	struct colo_control control = {.op = op};
+
+	return dp->abi.role == COLO_ROLE_SECONDARY ? work_whole(dp, &control) : 0;
+}
+
+int release_reset(struct datapath *dp, __u64 epoch, __u64 *mark)
+{
+	int err = 0, late;
+
+	if (mark)
+		err = mark_input(dp, epoch + 1, mark);
+	if (!err)
+		err = release_commit(dp, epoch);
+	late = input_end(dp, mark ? COLO_CONTROL_REPLAY : COLO_CONTROL_FORGET);
 	return err ? err : late;
 }
 
@@ -455,7 +508,7 @@ int release_failover_end(struct datapath *dp)
 	int err = translate(dp);
 
 	err = first_error(err, control_all(dp, COLO_CONTROL_FAILOVER, ALL_EPOCHS));
-	return first_error(err, replay(dp, NULL));
+	return first_error(err, input_end(dp, COLO_CONTROL_FORGET));
 }
 
 int release_discard(struct datapath *dp)
@@ -464,7 +517,7 @@ int release_discard(struct datapath *dp)
 
 	dp->session->mode = COLO_MODE_SHUT;
 	err = control_all(dp, COLO_CONTROL_DISCARD, ALL_EPOCHS);
-	return err ? err : replay(dp, NULL);
+	return err ? err : input_end(dp, COLO_CONTROL_FORGET);
 }
 
 /* --------------------------------------------------------------- timers --- */

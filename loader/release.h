@@ -9,6 +9,12 @@
 
 #include "datapath.h"
 
+/*
+ * Primary: the guest has stopped. What comes from now on is of epoch + 1, and
+ * the mark says so in the guest's tap.
+ */
+int release_stop(struct datapath *dp, __u64 epoch, __u64 *mark);
+
 /* Primary: epoch + 1 opens; all held P leave in order, S of `epoch` is dropped. */
 int release_commit(struct datapath *dp, __u64 epoch);
 
@@ -56,11 +62,12 @@ int release_event(struct datapath *dp, const struct colo_event *event, __u64 *ne
 int release_request(struct datapath *dp, enum colo_reason reason);
 
 /*
- * Secondary: `epoch` + 1 opens; offsets and what waits for one are cleared.
- * read: how far the primary had read its input, and the guest gets what is
- * behind that; NULL: not known, it gets nothing again.
+ * Secondary: `epoch` + 1 opens, a new life of the guest; offsets and what waits
+ * for one are cleared. mark: where the mark goes that its tap has between the
+ * two lives; behind it comes the input that was kept for the new one. NULL: the
+ * primary has set none, the guest goes on with what is in its tap.
  */
-int release_reset(struct datapath *dp, __u64 epoch, const struct colo_link_count *read);
+int release_reset(struct datapath *dp, __u64 epoch, __u64 *mark);
 
 /* COLO starts: epoch 1, mode PRIMARY or SECONDARY. */
 int release_start(struct datapath *dp, __u64 epoch);

@@ -69,6 +69,7 @@ enum session_action {
 	ACTION_BEGIN,          /* primary: make a session, tell the secondary */
 	ACTION_START,          /* open the epoch, mode by role, acknowledge */
 	ACTION_END,            /* COLO did not begin: shut */
+	ACTION_STOP,           /* mark the input, acknowledge */
 	ACTION_COMMIT,         /* release what is held, acknowledge */
 	ACTION_RESET,          /* clear offsets, acknowledge */
 	ACTION_OVER,           /* QEMU has failed over without our word: acknowledged later */

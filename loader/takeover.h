@@ -37,7 +37,9 @@ struct heartbeat;
 struct stage {
 	char name[32];
 	__u64 epoch;
-	bool ack; /* QEMU waits for our answer */
+	bool ack;     /* QEMU waits for our answer */
+	bool marks;   /* which is to name a mark in the guest's input */
+	__u64 marked; /* the one that it names, 0: none */
 };
 
 struct takeover {

@@ -17,6 +17,8 @@
 #include "log.h"
 #include "tc.h"
 
+#define UNQUEUED "noqueue"
+
 static int netlink_open(void)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
@@ -64,10 +66,68 @@ static int netlink_dump(int fd, int type, int ifindex, __u32 parent,
 	}
 }
 
+/* Make or delete a device's root qdisc; kind NULL: delete. */
+static int netlink_root(int ifindex, const char *kind)
+{
+	struct {
+		struct nlmsghdr header;
+		struct tcmsg message;
+		struct rtattr attribute;
+		char kind[16];
+	} request = {
+		.header.nlmsg_len = NLMSG_LENGTH(sizeof(struct tcmsg)),
+		.header.nlmsg_type = RTM_DELQDISC,
+		.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK,
+		.message.tcm_family = AF_UNSPEC,
+		.message.tcm_ifindex = ifindex,
+		.message.tcm_parent = TC_H_ROOT,
+		.attribute.rta_type = TCA_KIND,
+	};
+	_Alignas(struct nlmsghdr) char buffer[1024];
+	const struct nlmsghdr *header = (struct nlmsghdr *)buffer;
+	const struct nlmsgerr *error = NLMSG_DATA(header);
+	int fd = netlink_open(), err = 0;
+	ssize_t length;
+
+	if (fd < 0)
+		return fd;
+	if (kind) {
+		strncpy(request.kind, kind, sizeof(request.kind) - 1);
+		request.attribute.rta_len = RTA_LENGTH(strlen(request.kind) + 1);
+		request.header.nlmsg_type = RTM_NEWQDISC;
+		request.header.nlmsg_flags |= NLM_F_CREATE | NLM_F_REPLACE;
+		request.header.nlmsg_len += RTA_ALIGN(request.attribute.rta_len);
+	}
+	if (send(fd, &request, request.header.nlmsg_len, 0) < 0)
+		err = -errno;
+	length = err ? 0 : recv(fd, buffer, sizeof(buffer), 0);
+	if (length < 0)
+		err = -errno;
+	else if (!err)
+		err = NLMSG_OK(header, (size_t)length) && header->nlmsg_type == NLMSG_ERROR ?
+			      error->error :
+			      -EPROTO;
+	close(fd);
+	return err;
+}
+
 struct query {
 	int ifindex;
 	struct tc_state *state;
 };
+
+static bool qdisc_is(struct nlmsghdr *header, const char *kind)
+{
+	size_t length = header->nlmsg_len - NLMSG_LENGTH(sizeof(struct tcmsg));
+	struct rtattr *at =
+		(struct rtattr *)((char *)header + NLMSG_SPACE(sizeof(struct tcmsg)));
+
+	for (; RTA_OK(at, length); at = RTA_NEXT(at, length)) {
+		if (at->rta_type == TCA_KIND)
+			return !strcmp(RTA_DATA(at), kind);
+	}
+	return false;
+}
 
 static void found_qdisc(struct nlmsghdr *header, void *context)
 {
@@ -75,8 +135,12 @@ static void found_qdisc(struct nlmsghdr *header, void *context)
 	struct query *query = context;
 
 	/* The kernel dumps the qdiscs of all devices. */
-	if (message->tcm_ifindex == query->ifindex && message->tcm_parent == TC_H_CLSACT)
+	if (message->tcm_ifindex != query->ifindex)
+		return;
+	if (message->tcm_parent == TC_H_CLSACT)
 		query->state->clsact = true;
+	if (message->tcm_parent == TC_H_ROOT)
+		query->state->unqueued = qdisc_is(header, UNQUEUED);
 }
 
 static void found_filter(struct nlmsghdr *header, void *context)
@@ -180,6 +244,25 @@ int tc_detach(int ifindex, enum tc_side side, bool remove_clsact)
 	return err;
 }
 
+int tc_unqueue(int ifindex, bool *was)
+{
+	struct tc_state state;
+	int err = tc_query(ifindex, &state);
+
+	if (err)
+		return err;
+	*was = state.unqueued;
+	return *was ? 0 : netlink_root(ifindex, UNQUEUED);
+}
+
+int tc_queue(int ifindex)
+{
+	struct tc_state state;
+	int err = tc_query(ifindex, &state);
+
+	return err || !state.unqueued ? err : netlink_root(ifindex, NULL);
+}
+
 static int device_ioctl(const char *device, unsigned long command, struct ifreq *request)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -203,6 +286,23 @@ int device_mtu(const char *device, unsigned int *mtu)
 	if (!err)
 		*mtu = request.ifr_mtu;
 	return err;
+}
+
+int device_queue(const char *device, __u32 *length)
+{
+	struct ifreq request = {};
+	int err = device_ioctl(device, SIOCGIFTXQLEN, &request);
+
+	if (!err)
+		*length = request.ifr_qlen;
+	return err;
+}
+
+int device_set_queue(const char *device, __u32 length)
+{
+	struct ifreq request = {.ifr_qlen = (int)length};
+
+	return device_ioctl(device, SIOCSIFTXQLEN, &request);
 }
 
 int device_mac(const char *device, __u8 mac[6])

@@ -14,7 +14,7 @@
 #include <linux/types.h>
 #endif
 
-#define COLO_ABI_VERSION     6
+#define COLO_ABI_VERSION     7
 #define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
 #define COLO_SESSION_ID      16    /* bytes */
@@ -85,6 +85,12 @@ enum colo_action {
 	COLO_ACTION_DROP,
 };
 
+/*
+ * The tap's queue while it is attached, if it was shorter: frames. Input that is
+ * kept for a guest's new life is cut when it is given, a frame of 64 KB into 45.
+ */
+#define COLO_GUEST_QUEUE 4096
+
 /* map `abi`: array[1]. What is pinned here, so that a daemon can adopt it. */
 struct colo_abi {
 	__u32 version; /* COLO_ABI_VERSION */
@@ -98,7 +104,8 @@ struct colo_abi {
 	char port[16];
 	char link[16];
 	char peer[64];     /* the peer daemon's address, as given */
-	__u8 guest_mac[8]; /* of the tap's guest once seen; the last two unused */
+	__u32 guest_queue; /* length of the tap's queue, before it was attached */
+	__u32 reserved;
 };
 
 /* map `config`: array[1], mmapable. Options; the daemon writes, programs read. */
@@ -141,6 +148,21 @@ struct colo_session {
 	__u8 id[COLO_SESSION_ID]; /* of the last COLO, the same on both hosts; 0: none */
 	__u32 lease_ms;           /* what both have agreed on for it */
 	__u32 guest_routes;       /* the guest has said so, in a router advertisement */
+	/*
+	 * Of the clients' frames that come now: the epoch that the guest will
+	 * read them in. Primary: epoch, or epoch + 1 from the guest's stop on.
+	 * Secondary: of the guest's life; older ones came with its state.
+	 */
+	__u64 input_epoch;
+	__u64 input_mark; /* with which that began in the tap, 0: with none */
+	__u32 gate_shut;  /* nothing is put into the tap: it is being marked */
+	__u32 gate_empty; /* CPUs below this are outside the gate then */
+};
+
+/* map `gates`: array by CPU. Whether it puts a client's frame into the tap. */
+struct colo_gate {
+	__u32 inside;
+	__u32 reserved[15]; /* a cache line */
 };
 
 /* map `digest_key`: array[1] of a primary. Random, new with each start of COLO. */
@@ -163,21 +185,20 @@ struct colo_link_count {
 
 /*
  * maps `inputs` (array[COLO_INPUTS], by ordinal % COLO_INPUTS) and `input_ring`
- * (array[1]) of a secondary: the last frames of the clients.
+ * (array[1]) of a secondary: clients' frames for the guest's next life. As many
+ * as the primary's tap takes while its guest is stopped.
  */
-#define COLO_INPUTS 256
+#define COLO_INPUTS 960
 
 struct colo_input {
-	__u32 frame;                  /* index into `frames` + 1, 0: none */
-	__u32 stream;                 /* it counts with its TCP payload, not as a frame */
-	struct colo_link_count after; /* what had come up to it and with it */
+	__u32 frame; /* index into `frames` */
 };
 
 struct colo_input_ring {
 	__u32 lock;
 	__u32 reserved;
-	__u64 next; /* ordinal of the next frame */
-	struct colo_link_count count;
+	__u64 first; /* ordinal of the first that is kept */
+	__u64 next;  /* of the next that will be */
 };
 
 /*
@@ -304,7 +325,7 @@ enum colo_frame_state {
 	COLO_FRAME_P, /* a frame of the primary's guest is held */
 	COLO_FRAME_S, /* a frame of the secondary's guest waits */
 	COLO_FRAME_C, /* a client's frame waits on the secondary for an offset */
-	COLO_FRAME_I, /* a client's frame is kept, should the primary not have read it */
+	COLO_FRAME_I, /* a client's frame is kept for the guest's next life */
 };
 
 /* Bits of colo_frame.flags */
@@ -511,8 +532,10 @@ struct colo_translation {
 	X(rw_in_dropped, "... that were dropped: the wait is bounded")             \
 	X(rw_in_kept, "... that were kept until the guest acknowledges them")      \
 	X(rw_in_redelivered, "... that the guest had lost and was given again")    \
-	X(rw_in_replayed, "... that the guest was given in its new life")          \
-	X(rw_in_unkept, "... that could not be kept for one or the other")         \
+	X(rw_in_replayed, "... that were kept for its new life and given then")    \
+	X(rw_in_unkept, "... that could not be kept for that")                     \
+	X(rw_in_old, "... that came with its state: dropped")                      \
+	X(mark_failed, "marks in the guest's input that could not be set")         \
 	X(rw_out, "frames of the secondary's guest sent over the link")            \
 	X(rw_out_translated, "... with numbers translated")                        \
 	X(rw_syn_waited, "frames that waited for the primary's ISN, SYNs first")   \
@@ -629,14 +652,16 @@ struct colo_checkpoint {
  */
 enum colo_control_op {
 	/* these four on a flow of a primary, first what waits for the lease */
-	COLO_CONTROL_RELEASE,  /* send what is vouched for */
-	COLO_CONTROL_COMMIT,   /* epoch was opened: all held leave, S's are dropped */
-	COLO_CONTROL_FAILOVER, /* all held leave, S's are dropped */
-	COLO_CONTROL_DISCARD,  /* all are dropped */
-	COLO_CONTROL_TIMEOUT,  /* look at reorder_ms and compare_timeout_ms */
-	COLO_CONTROL_RECLAIM,  /* delete the flow if closed or idle for its time */
-	COLO_CONTROL_REQUEST,  /* ask for a checkpoint; the reason is in `reason`, no flow */
-	COLO_CONTROL_REPLAY, /* secondary: the input behind `read` to the guest; forget the rest */
+	COLO_CONTROL_RELEASE,   /* send what is vouched for */
+	COLO_CONTROL_COMMIT,    /* epoch was opened: all held leave, S's are dropped */
+	COLO_CONTROL_FAILOVER,  /* all held leave, S's are dropped */
+	COLO_CONTROL_DISCARD,   /* all are dropped */
+	COLO_CONTROL_TIMEOUT,   /* look at reorder_ms and compare_timeout_ms */
+	COLO_CONTROL_RECLAIM,   /* delete the flow if closed or idle for its time */
+	COLO_CONTROL_REQUEST,   /* ask for a checkpoint; the reason is in `reason`, no flow */
+	COLO_CONTROL_MARK,      /* the input that comes now is that of `epoch`; mark the tap */
+	COLO_CONTROL_REPLAY,    /* secondary: the kept input to the guest */
+	COLO_CONTROL_FORGET,    /* secondary: drop it */
 	COLO_CONTROL_TRANSLATE, /* secondary: all offsets go to `translations`; no flow */
 	COLO_CONTROL_EXPIRE,    /* delete the translation if closed or idle for its time */
 };
@@ -651,20 +676,21 @@ struct colo_control {
 	__u64 epoch;
 	struct colo_flow_key key;
 	__u32 result;
-	struct colo_link_count read; /* how far the primary has read its input */
-	__u64 until_ns;              /* COMMIT, FAILOVER: only what was held before, 0: all */
-	__u32 in_order;              /* not before the entry before it is done */
-	__u32 all_fit; /* TRANSLATE: no order is needed, the table has room for every flow */
+	__u64 mark;     /* MARK: the number that the mark carries */
+	__u64 until_ns; /* COMMIT, FAILOVER: only what was held before, 0: all */
+	__u32 in_order; /* not before the entry before it is done */
+	__u32 all_fit;  /* TRANSLATE: no order is needed, the table has room for every flow */
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");
-_Static_assert(sizeof(struct colo_session) == 80, "colo_session");
+_Static_assert(sizeof(struct colo_session) == 104, "colo_session");
 _Static_assert(__builtin_offsetof(struct colo_session, lease_ns) == 48,
 	       "colo_session.lease_ns");
 _Static_assert(sizeof(struct colo_translation) == 80, "colo_translation");
 _Static_assert(sizeof(struct colo_config) == 56, "colo_config");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
-_Static_assert(sizeof(struct colo_control) == 104, "colo_control");
+_Static_assert(sizeof(struct colo_gate) == 64, "colo_gate");
+_Static_assert(sizeof(struct colo_control) == 88, "colo_control");
 _Static_assert(sizeof(struct colo_frame) % 8 == 0, "colo_frame");
 _Static_assert(sizeof(struct colo_checkpoint) == 208, "colo_checkpoint");
 _Static_assert(sizeof(struct colo_frame_mark) == 8, "colo_frame_mark");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The link between the two hosts: every frame of the proxy carries one 802.1Q
- * tag whose VID says what it is and to which epoch it belongs. Frames without
+ * tag whose VID says what it is and to which epoch it belongs (input: to which
+ * life of the guest, see colo_session.input_epoch). Frames without
  * a tag are the host's own (peer, migration, NBD) and go to its stack.
  *
  *   VID   11..10 kind   9..0 epoch, low bits, compared serially

@@ -164,7 +164,7 @@ struct statement {
 	struct translation translation; /* of spec's flow and tags */
 	enum outlet outlet;
 	enum side side;
-	int epoch_diff;        /* S@ */
+	int epoch_diff;        /* S@, C@ */
 	uint32_t number, last; /* wait, drop, unread, ack, held; A..B */
 	int reason;            /* enum colo_reason, -1: any */
 	char key[32];
@@ -269,7 +269,7 @@ struct proxy {
 	int (*begin)(struct run *run);
 	/* Takes everything down or makes it ready for another case; final checks. */
 	void (*end)(struct run *run);
-	/* A frame of `verb` (P, S, C, G, I) goes in; epoch_diff as in S@. */
+	/* A frame of `verb` (P, S, C, G, I) goes in; epoch_diff as in S@, C@. */
 	int (*put)(struct run *run, enum verb verb, int epoch_diff, struct frame *frame);
 	int (*commit)(struct run *run, unsigned int unread);
 	int (*failover)(struct run *run);
@@ -368,6 +368,8 @@ void sent_note(enum verb verb, const struct spec *spec, const struct frame *fram
 /* What the primary's guest sends leaves in other numbers. */
 void sent_translated(const struct statement *st);
 void sent_commit(void);
+/* How many epochs its tag is ahead of the open one. */
+int sent_epoch_diff(const struct statement *st);
 /* 0: no byte of P there; 1: P sent `byte` there; -1: P sent another one */
 int sent_check(const struct flow *flow, uint32_t seq, uint8_t byte);
 bool sent_ever(const struct flow *flow, uint32_t seq);
@@ -397,6 +399,8 @@ int devices_enter(void);
 int devices_tap(struct wire *tap, const char *name, bool offloads);
 int devices_veth(struct wire *far, const char *near_name, const char *far_name, int mtu,
 		 bool offloads);
+/* As it would come out where it goes in. */
+struct frame *wire_pass(const struct frame *frame);
 int wire_put(struct wire *wire, bool tap, const struct frame *frame, int tci);
 /* A frame, NULL when there is none. *tci: the outer tag, -1 none, taken off. */
 struct frame *wire_get(struct wire *wire, bool tap, int *tci);

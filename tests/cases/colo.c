@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include <arpa/inet.h>
 #include <jansson.h>
+#include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <sys/socket.h>
 
@@ -59,9 +60,11 @@ struct rig {
 	struct colo_link_count judged;  /* what of that is looked at */
 	uint64_t judged_ns;             /* since then; 0: nothing */
 	uint64_t missed_epoch;          /* in which the other side has missed something */
-	struct colo_link_count input[INPUTS]; /* counts behind each client frame */
-	unsigned int inputs;
-	json_t *translations; /* that the case has named */
+	struct frame *input[INPUTS];    /* the last client frames of a secondary */
+	unsigned int inputs;            /* all */
+	unsigned int old, fresh;        /* unread at the last commit, came since then */
+	uint64_t mark;                  /* in the guest's tap */
+	json_t *translations;           /* that the case has named */
 	uint64_t tick_ns;
 	int error; /* of the daemon's part */
 };
@@ -259,7 +262,8 @@ static int start(struct run *run)
 	memset(&rig->told, 0, sizeof(rig->told));
 	rig->judged_ns = 0;
 	rig->missed_epoch = 0;
-	rig->inputs = 0;
+	rig->inputs = rig->old = rig->fresh = 0;
+	rig->mark = 0;
 	run->epoch = 1;
 	err = release_start(&rig->dp, run->epoch);
 	if (err)
@@ -369,13 +373,30 @@ static int put_link(struct run *run, enum colo_link_kind kind, uint64_t epoch,
 {
 	if (kind != COLO_LINK_CONTROL)
 		count_frame(rig->sent, epoch, frame);
-	if (kind == COLO_LINK_INPUT)
-		rig->input[rig->inputs++ % INPUTS] = rig->sent[epoch & 1];
 	if (run->drop) {
 		run->drop--;
 		return 0;
 	}
 	return wire_put(&rig->other, false, frame, colo_link_vid(kind, epoch));
+}
+
+static struct frame *frame_copy(const struct frame *frame)
+{
+	struct frame *copy = frame_new(frame->bytes, frame->len);
+
+	copy->gso = frame->gso;
+	copy->partial = frame->partial;
+	copy->l4_off = frame->l4_off;
+	return copy;
+}
+
+static void note_input(const struct frame *frame)
+{
+	struct frame **slot = &rig->input[rig->inputs++ % INPUTS];
+
+	frame_free(*slot);
+	*slot = frame_copy(frame);
+	rig->fresh++;
 }
 
 static int colo_put(struct run *run, enum verb verb, int epoch_diff, struct frame *frame)
@@ -392,7 +413,8 @@ static int colo_put(struct run *run, enum verb verb, int epoch_diff, struct fram
 		/* After its failover a secondary has clients of its own. */
 		if (run->side == SIDE_PRIMARY || run->failed_over)
 			return wire_put(&rig->client, false, frame, -1);
-		return put_link(run, COLO_LINK_INPUT, run->epoch, frame);
+		note_input(frame);
+		return put_link(run, COLO_LINK_INPUT, run->epoch + epoch_diff, frame);
 	}
 }
 
@@ -460,6 +482,23 @@ static void take_link(struct run *run, struct frame *frame, int tci)
 	take_wire(run, OUTLET_LINK, frame);
 }
 
+/* QEMU takes its mark away. */
+static bool is_mark(const struct frame *frame)
+{
+	uint64_t mark = htobe64(rig->mark);
+
+	return rig->mark && frame->len >= ETH_HLEN + sizeof(mark) &&
+	       !memcmp(frame->bytes + ETH_HLEN, &mark, sizeof(mark));
+}
+
+static void take_guest(struct run *run, struct frame *frame)
+{
+	if (is_mark(frame))
+		frame_free(frame);
+	else
+		take_wire(run, OUTLET_GUEST, frame);
+}
+
 static bool take_frames(struct run *run)
 {
 	bool any = false;
@@ -471,7 +510,7 @@ static bool take_frames(struct run *run)
 		any = true;
 	}
 	while ((frame = wire_get(&rig->guest, true, &tci))) {
-		take_wire(run, OUTLET_GUEST, frame);
+		take_guest(run, frame);
 		any = true;
 	}
 	while ((frame = wire_get(&rig->other, false, &tci))) {
@@ -532,21 +571,44 @@ static void colo_poll(struct run *run, uint64_t until_ns)
 	take_frames(run);
 }
 
+/*
+ * What the primary has left unread more than once goes with its state, and
+ * QEMU gives it.
+ */
+static void give_old(struct run *run, unsigned int unread)
+{
+	unsigned int most = rig->old + rig->fresh, n = unread < most ? unread : most;
+
+	rig->old = n;
+	for (n = n < INPUTS ? n : INPUTS; n > rig->fresh; n--) {
+		const struct frame *frame = rig->input[(rig->inputs - n) % INPUTS];
+
+		take_wire(run, OUTLET_GUEST, wire_pass(frame));
+	}
+	rig->fresh = 0;
+}
+
+/* A primary's guest has stopped, and the mark is set: then come the commits. */
 static int colo_commit(struct run *run, unsigned int unread)
 {
 	uint64_t closed = run->epoch;
-	struct colo_link_count read = {0};
+	__u64 mark;
+	int err;
 
 	colo_poll(run, 0);
-	/* how far the primary had read */
-	if (unread < rig->inputs && unread < INPUTS)
-		read = rig->input[(rig->inputs - unread - 1) % INPUTS];
 	datapath_counters(&rig->dp, &rig->before);
 	rig->requests = 0;
 	rig->tick_ns = 0;
 	run->epoch++;
-	return run->side == SIDE_PRIMARY ? release_commit(&rig->dp, closed) :
-					   release_reset(&rig->dp, closed, &read);
+	if (run->side == SIDE_PRIMARY) {
+		err = release_stop(&rig->dp, closed, &mark);
+		rig->mark = mark;
+		return err ? err : release_commit(&rig->dp, closed);
+	}
+	give_old(run, unread);
+	err = release_reset(&rig->dp, closed, &mark);
+	rig->mark = mark;
+	return err;
 }
 
 static int colo_failover(struct run *run)

@@ -238,6 +238,17 @@ static void finish_checksum(uint8_t *bytes, unsigned int len, const struct virti
 	bytes[at + 1] = csum;
 }
 
+struct frame *wire_pass(const struct frame *frame)
+{
+	struct frame *passed = frame_new(frame->bytes, frame->len);
+	struct virtio_net_hdr vnet;
+
+	vnet_header(&vnet, frame, 0);
+	finish_checksum(passed->bytes, passed->len, &vnet);
+	passed->gso = frame->gso;
+	return passed;
+}
+
 struct frame *wire_get(struct wire *wire, bool tap, int *tci)
 {
 	static uint8_t bytes[FRAME_MAX + 1024];

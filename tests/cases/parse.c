@@ -417,6 +417,8 @@ static const struct {
 	{"S@-1", VERB_S, -1, parse_frame},
 	{"S@+1", VERB_S, 1, parse_frame},
 	{"C", VERB_C, 0, parse_frame},
+	{"C@-1", VERB_C, -1, parse_frame},
+	{"C@+1", VERB_C, 1, parse_frame},
 	{"G", VERB_G, 0, parse_frame},
 	{"I", VERB_I, 0, parse_isn},
 	{"wait", VERB_WAIT, 0, parse_wait},

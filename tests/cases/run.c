@@ -56,7 +56,7 @@ static void put(struct run *run, const struct statement *st)
 	}
 	show_put(st, frame);
 	sent_note(st->verb, &st->spec, frame);
-	err = run->proxy->put(run, st->verb, st->epoch_diff, frame);
+	err = run->proxy->put(run, st->verb, sent_epoch_diff(st), frame);
 	run->stirred_ns = now_ns();
 	if (err)
 		run_fail(run, "%s:%d: the frame cannot be put in: %s", st->file, st->line,

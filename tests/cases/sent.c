@@ -356,3 +356,26 @@ struct frame *sent_control(const struct testcase *test, const struct statement *
 	spec_options(options, spec.opt, &spec.opt_len);
 	return build_frame(&spec, true, false, error);
 }
+
+/*
+ * How the primary tags a client's frame: if its guest has not read it at the
+ * next commit, it came when that had stopped, and is the next epoch's.
+ */
+static int input_epoch_diff(const struct statement *st)
+{
+	uint32_t behind = 0;
+
+	for (; st && st->verb != VERB_FAILOVER; st = st->next) {
+		if (st->verb == VERB_COMMIT)
+			return behind <= st->number;
+		behind += st->verb == VERB_C;
+	}
+	return 0;
+}
+
+int sent_epoch_diff(const struct statement *st)
+{
+	if (st->verb == VERB_C && !st->epoch_diff)
+		return input_epoch_diff(st);
+	return st->epoch_diff;
+}

@@ -47,6 +47,7 @@ struct conn {
 };
 
 static uint8_t pattern[2 * PATTERN_PERIOD];
+static struct count counts[COUNT_STREAMS];
 static int epfd;
 static int log_fd = -1;
 
@@ -411,6 +412,19 @@ static void accept_all(const struct conn *listener)
 	}
 }
 
+static struct msg count_reply(const struct msg *request)
+{
+	struct count *count = &counts[request->size % COUNT_STREAMS];
+	struct msg m = *request;
+
+	count_add(count, request->number);
+	m.reserved = 1;
+	m.size = count->received;
+	m.data_sum = count->sum;
+	msg_seal(&m);
+	return m;
+}
+
 static void echo_datagrams(const struct conn *c)
 {
 	struct sockaddr_in from;
@@ -420,7 +434,7 @@ static void echo_datagrams(const struct conn *c)
 	while (recvfrom(c->fd, &m, sizeof(m), MSG_DONTWAIT | MSG_TRUNC,
 			(struct sockaddr *)&from, &from_len) == sizeof(m)) {
 		if (msg_ok(&m)) {
-			m = reply_to(PORT_UDP, &m);
+			m = c->port == PORT_COUNT ? count_reply(&m) : reply_to(PORT_UDP, &m);
 			sendto(c->fd, &m, sizeof(m), MSG_DONTWAIT, (struct sockaddr *)&from,
 			       from_len);
 		}
@@ -435,11 +449,16 @@ static void serve_port(int type, int port)
 		.sin_port = htons(port),
 	};
 	int fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int one = 1;
+	int one = 1, room = 8 * 1024 * 1024;
 
 	if (fd < 0)
 		die("socket");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	/* Whoever counts must not lose any here. */
+	if (type == SOCK_DGRAM) {
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room));
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+	}
 	if (bind(fd, (struct sockaddr *)&any, sizeof(any)))
 		die("bind");
 	if (type == SOCK_STREAM && listen(fd, 1024))
@@ -462,6 +481,7 @@ int main(void)
 	for (size_t i = 0; i < sizeof(tcp_ports) / sizeof(*tcp_ports); i++)
 		serve_port(SOCK_STREAM, tcp_ports[i]);
 	serve_port(SOCK_DGRAM, PORT_UDP);
+	serve_port(SOCK_DGRAM, PORT_COUNT);
 	printf("guestd: ready\n");
 	fflush(stdout);
 	for (;;) {
@@ -472,7 +492,7 @@ int main(void)
 
 			if (!c->listening)
 				conn_event(c, events[i].events);
-			else if (c->port == PORT_UDP)
+			else if (c->port == PORT_UDP || c->port == PORT_COUNT)
 				echo_datagrams(c);
 			else
 				accept_all(c);

@@ -23,6 +23,19 @@ enum {
 	PORT_UDP = 7005,    /* datagram message -> datagram message */
 	PORT_WORK = 7006,   /* message {size} -> size rounds of work, message {its sum} */
 	PORT_CODE = 7007,   /* message {number} -> code is written and run, message {its sum} */
+	PORT_COUNT = 7008,  /* as PORT_UDP, the answer says what came so far: struct count */
+};
+
+/*
+ * What a guest has received of one sequence of datagrams. Its answer to a
+ * datagram has these as size and data_sum: a guest that has lost one, got one
+ * twice or in another place answers otherwise from there on.
+ */
+#define COUNT_STREAMS 64 /* the request's size says which */
+
+struct count {
+	uint64_t received;
+	uint64_t sum; /* of their numbers, in their order */
 };
 
 #define MSG_MAGIC      0x434f4c4fu /* "OLOC" on the wire */
@@ -109,6 +122,14 @@ static inline void msg_seal(struct msg *m)
 static inline int msg_ok(const struct msg *m)
 {
 	return m->magic == MSG_MAGIC && m->sum == sum_of(m, offsetof(struct msg, sum));
+}
+
+static inline void count_add(struct count *c, uint64_t number)
+{
+	uint64_t words[2] = {c->sum, number};
+
+	c->received++;
+	c->sum = sum_of(words, sizeof(words));
 }
 
 /*

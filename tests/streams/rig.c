@@ -179,7 +179,7 @@ struct frame *build(struct scenario *s, bool from_guest, bool offloads)
 
 void put(struct scenario *s, struct frame *frame)
 {
-	int err = colo_proxy.put(&s->run, s->at->verb, s->at->epoch_diff, frame);
+	int err = colo_proxy.put(&s->run, s->at->verb, sent_epoch_diff(s->at), frame);
 
 	if (err)
 		fault(s, "the frame cannot be put in: %s", strerror(-err));

@@ -159,7 +159,7 @@ int run_connect(struct run *r, int port)
 		.sin_family = AF_INET,
 		.sin_port = htons(r->opt->port ? r->opt->port : port),
 	};
-	int type = port == PORT_UDP ? SOCK_DGRAM : SOCK_STREAM;
+	int type = port == PORT_UDP || port == PORT_COUNT ? SOCK_DGRAM : SOCK_STREAM;
 	int fd, rc;
 
 	if (inet_pton(AF_INET, r->opt->host, &to.sin_addr) != 1)
@@ -282,6 +282,7 @@ static const struct command {
 	{"code", "as rr, the guest writes code and runs it", work_code},
 	{"append", "as rr, each is on the disk first", work_append},
 	{"udp", "as rr, in datagrams", work_udp},
+	{"count", "datagrams that the guest counts, in --window streams", work_count},
 	{"http", "GET, a connection each or --keepalive", work_http},
 	{"down", "downloads of --size bytes", work_down},
 	{"up", "uploads of --size bytes", work_up},

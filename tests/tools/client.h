@@ -81,6 +81,7 @@ void work_append(struct run *r);
 void work_work(struct run *r);
 void work_code(struct run *r);
 void work_udp(struct run *r);
+void work_count(struct run *r);
 void work_down(struct run *r);
 void work_up(struct run *r);
 void work_http(struct run *r);

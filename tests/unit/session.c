@@ -56,11 +56,13 @@ static void checkpoints(void **state)
 		       EVENTS(EVENT_START, EVENT_BEGUN, EVENT_STOP, EVENT_COMMIT, EVENT_STOP,
 			      EVENT_COMMIT));
 	assert_int_equal(session.state, SESSION_COLO);
-	assert_int_equal(log.actions, 4);
+	assert_int_equal(log.actions, 6);
 	assert_int_equal(log.action[0], ACTION_BEGIN);
 	assert_int_equal(log.action[1], ACTION_START);
-	assert_int_equal(log.action[2], ACTION_COMMIT);
+	assert_int_equal(log.action[2], ACTION_STOP);
 	assert_int_equal(log.action[3], ACTION_COMMIT);
+	assert_int_equal(log.action[4], ACTION_STOP);
+	assert_int_equal(log.action[5], ACTION_COMMIT);
 	assert_int_equal(log.changes, 2);
 
 	session = play(&log, COLO_ROLE_SECONDARY, SESSION_IDLE,
