@@ -53,7 +53,7 @@ TEST_PREREQUISITES := $(BUILD)/unit
 all: $(BINARY)
 
 -include qemu-glue/qemu.mk tests/tools/tools.mk tests/cases/cases.mk tests/role/role.mk \
-	 tests/differ/differ.mk tests/scaling/scaling.mk tests/streams/streams.mk tests/vm/vm.mk
+	 tests/differ/differ.mk tests/scaling/scaling.mk tests/streams/streams.mk tests/vm/vm.mk tests/bench/bench.mk
 
 # --- BPF ---------------------------------------------------------------------
 

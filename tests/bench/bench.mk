@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Side by side with QEMU's own proxy (docs/performance.md).
+#
+#	make bench			all rows
+#	make bench BENCH_ARGS=--quick	... in less than five minutes
+#	make bench BENCH_ARGS='vm.rr proxy.tcp64'	single rows
+
+BENCH_SOURCES := $(wildcard tests/bench/*.c)
+BENCH_OBJECTS := $(BENCH_SOURCES:tests/bench/%.c=$(BUILD)/bench/%.o)
+# The rig of tests/scale, without its main().
+BENCH_RIG     := $(addprefix $(BUILD)/scaling-test/,rig.o turns.o clock.o)
+
+PACKAGE_FILES += tests/bench/packages
+
+.PHONY: bench bench-needs
+bench: need-root
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory bench-needs
+	@BUILD=$(BUILD) tests/bench/run $(BENCH_ARGS)
+
+bench-needs: vm-needs $(BUILD)/bench-proxy
+
+$(BUILD)/bench/%.o: tests/bench/%.c Makefile | $(BUILD)/bench $(BUILD)/scaling-test/sink.skel.h $(SKELETONS)
+	$(CC) $(ALL_CFLAGS) -Itests/bench -Itests/cases -Itests/scaling -I$(BUILD)/scaling-test -MMD -MP -c $< -o $@
+
+$(BUILD)/bench-proxy: $(BENCH_OBJECTS) $(BENCH_RIG) $(filter-out %/run.o,$(CASES_OBJECTS)) $(LOADER_LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(CASES_LDLIBS) -lpthread -o $@
+
+$(BUILD)/bench:
+	mkdir -p $@
+
+-include $(BENCH_OBJECTS:.o=.d)

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One side, driven by a line a measurement, answered by a line of JSON:
+ *
+ *	open KIND FLOWS HELD
+ *	fill
+ *	run|race FLOWS WINDOW MS
+ *	wire FLOWS MS
+ *	hold FLOWS COUNT
+ *	latency COUNT
+ *	stats on|off		whether run times of programs are taken
+ *	close
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf.h>
+
+#include "bench.h"
+
+#define MS 1000000ULL
+
+static const struct side *side;
+static struct kind const *kind;
+
+static int say(int err)
+{
+	if (err)
+		printf("{\"error\": \"%s\"}\n", strerror(-err));
+	else
+		printf("{}\n");
+	fflush(stdout);
+	return err;
+}
+
+static void say_took(int err, const struct took *took)
+{
+	if (err) {
+		say(err);
+		return;
+	}
+	printf("{\"pairs\": %llu, \"wall_ns\": %llu, \"cpu_ns\": %llu, \"program_ns\": %llu, \"daemon_ns\": %llu}\n",
+	       (unsigned long long)took->pairs, (unsigned long long)took->wall_ns,
+	       (unsigned long long)took->cpu_ns, (unsigned long long)took->program_ns,
+	       (unsigned long long)took->daemon_ns);
+	fflush(stdout);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void latency(uint32_t count)
+{
+	uint32_t *ns = calloc(count, sizeof(*ns));
+	int err = ns && count ? side->latency(count, ns) : -EINVAL;
+
+	if (err) {
+		say(err);
+	} else {
+		qsort(ns, count, sizeof(*ns), by_value);
+		printf("{\"p50\": %u, \"p99\": %u, \"max\": %u}\n", ns[count / 2],
+		       ns[(uint64_t)count * 99 / 100], ns[count - 1]);
+		fflush(stdout);
+	}
+	free(ns);
+}
+
+static int open_side(const char *name, uint32_t flows, uint32_t held)
+{
+	struct setup setup = {kind_find(name), flows, held};
+
+	kind = setup.kind;
+	return kind && flows ? side->open(&setup) : -EINVAL;
+}
+
+static int stats(bool on)
+{
+	static int fd = -1;
+
+	if (fd >= 0)
+		close(fd);
+	fd = on ? bpf_enable_stats(BPF_STATS_RUN_TIME) : -1;
+	return on && fd < 0 ? -errno : 0;
+}
+
+static void obey(const char *line)
+{
+	struct took took = {};
+	unsigned int a = 0, b = 0, c = 0;
+	char word[32] = "", name[32] = "";
+
+	sscanf(line, "%31s", word);
+	if (sscanf(line, "open %31s %u %u", name, &a, &b) == 3)
+		say(open_side(name, a, b));
+	else if (sscanf(line, "run %u %u %u", &a, &b, &c) == 3)
+		say_took(side->run(a, b, c * MS, &took), &took);
+	else if (sscanf(line, "race %u %u %u", &a, &b, &c) == 3)
+		say_took(side->race(a, b, c * MS, &took), &took);
+	else if (sscanf(line, "wire %u %u", &a, &b) == 2)
+		say_took(side->wire(a, b * MS, &took), &took);
+	else if (sscanf(line, "hold %u %u", &a, &b) == 2)
+		say_took(side->hold(a, b, &took), &took);
+	else if (sscanf(line, "latency %u", &a) == 1)
+		latency(a);
+	else if (sscanf(line, "stats %31s", name) == 1)
+		say(stats(!strcmp(name, "on")));
+	else if (!strcmp(word, "fill"))
+		say(side->fill());
+	else if (!strcmp(word, "close"))
+		side->close(), say(0);
+	else
+		say(-EINVAL);
+}
+
+int main(int argc, char **argv)
+{
+	char line[256];
+
+	if (argc == 2 && !strcmp(argv[1], "ours"))
+		side = &ours_side;
+	else if (argc == 3 && !strcmp(argv[1], "peer"))
+		side = &peer_side, peer_binary = argv[2];
+	else
+		return fprintf(stderr, "usage: bench-proxy ours | peer QEMU\n"), 2;
+	signal(SIGPIPE, SIG_IGN);
+	while (fgets(line, sizeof(line), stdin))
+		obey(line);
+	side->close();
+	return 0;
+}

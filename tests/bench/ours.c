@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * colo-bpf: an instance of a primary on a tap and two veth pairs. All of its
+ * work is done in the system call that sends a frame, so the proxy's CPU time
+ * is the sender's, less what the sender alone takes: that of the same frames
+ * dropped at once (mode SHUT). The daemon's part runs on the other CPU.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <arpa/inet.h>
+#include <linux/bpf.h>
+#include <net/ethernet.h>
+#include <sys/socket.h>
+
+#include <bpf/bpf.h>
+
+#include "bench.h"
+#include "scaling.h"
+#include "sink.skel.h"
+
+#define CHUNK     64 /* frames that are handed over together */
+#define ARRIVE_NS 1000000000ULL
+
+bool verbose; /* of the case runner's parts */
+
+static struct rig rig;
+static struct turns turns;
+static struct frames p_frames, s_frames;
+static bool open_now;
+
+/* ---- sending ------------------------------------------------------------------ */
+
+static int send_p(uint32_t *flow, uint32_t flows, unsigned int count)
+{
+	static struct ready ready;
+
+	for (unsigned int i = 0; i < count; i++) {
+		struct iovec parts[3] = {{&p_frames.vnet, sizeof(p_frames.vnet)}};
+
+		frames_next(&p_frames, *flow, &ready);
+		memcpy(parts + 1, ready.parts, sizeof(ready.parts));
+		if (writev(rig.guest, parts, 3) < 0)
+			return -errno;
+		*flow = *flow + 1 < flows ? *flow + 1 : 0;
+	}
+	return 0;
+}
+
+/* What the link adds to a frame: its tag. */
+static struct virtio_net_hdr link_vnet(void)
+{
+	struct virtio_net_hdr vnet = s_frames.vnet;
+
+	if (vnet.gso_type) {
+		vnet.hdr_len += COLO_LINK_TAG_LEN;
+		vnet.csum_start += COLO_LINK_TAG_LEN;
+	}
+	return vnet;
+}
+
+static int send_s(uint32_t *flow, uint32_t flows, unsigned int count)
+{
+	uint16_t tag[2] = {htons(COLO_LINK_PROTO), htons(colo_link_vid(COLO_LINK_OUTPUT, 1))};
+	struct virtio_net_hdr vnet = link_vnet();
+	static struct ready ready[CHUNK];
+	struct mmsghdr messages[CHUNK] = {};
+	struct iovec parts[CHUNK][5];
+
+	for (unsigned int i = 0; i < count; i++) {
+		struct iovec *part = parts[i];
+
+		frames_next(&s_frames, *flow, &ready[i]);
+		part[0] = (struct iovec){&vnet, sizeof(vnet)};
+		part[1] = (struct iovec){ready[i].head, 2 * ETH_ALEN};
+		part[2] = (struct iovec){tag, sizeof(tag)};
+		part[3] = (struct iovec){ready[i].head + 2 * ETH_ALEN,
+					 s_frames.head - 2 * ETH_ALEN};
+		part[4] = ready[i].parts[1];
+		messages[i].msg_hdr = (struct msghdr){.msg_iov = part, .msg_iovlen = 5};
+		*flow = *flow + 1 < flows ? *flow + 1 : 0;
+	}
+	for (unsigned int done = 0; done < count;) {
+		int sent = sendmmsg(rig.other, messages + done, count - done, 0);
+
+		if (sent < 0)
+			return -errno;
+		done += sent;
+	}
+	return 0;
+}
+
+/* `count` of P, then of S; in_turn: P's are held all at once. */
+static int send_window(uint32_t flows, unsigned int window, uint32_t *p_flow, uint32_t *s_flow)
+{
+	int err = 0;
+
+	for (unsigned int done = 0, n; done < window && !err; done += n) {
+		n = window - done < CHUNK ? window - done : CHUNK;
+		err = send_p(p_flow, flows, n);
+	}
+	for (unsigned int done = 0, n; done < window && !err; done += n) {
+		n = window - done < CHUNK ? window - done : CHUNK;
+		err = send_s(s_flow, flows, n);
+	}
+	return err;
+}
+
+/* ---- what it took -------------------------------------------------------------- */
+
+struct marks {
+	uint64_t wall, cpu, program, daemon, arrived;
+};
+
+static uint64_t daemon_ns(void)
+{
+	struct timespec ts = {};
+	clockid_t clock;
+
+	if (!pthread_getcpuclockid(turns.thread, &clock))
+		clock_gettime(clock, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static struct marks marks_now(void)
+{
+	return (struct marks){
+		.wall = scale_now(),
+		.cpu = scale_cpu_ns() + softirq_threads_ns(),
+		.program = rig_program_ns(&rig),
+		.daemon = daemon_ns(),
+		.arrived = rig_arrived(&rig),
+	};
+}
+
+static void took_add(struct took *took, const struct marks *from)
+{
+	struct marks now = marks_now();
+
+	took->wall_ns += now.wall - from->wall;
+	took->cpu_ns += now.cpu - from->cpu + now.daemon - from->daemon;
+	took->program_ns += now.program - from->program;
+	took->daemon_ns += now.daemon - from->daemon;
+}
+
+static int wait_arrived(uint64_t want)
+{
+	uint64_t end = scale_now() + ARRIVE_NS;
+
+	while (rig_arrived(&rig) < want)
+		if (scale_now() > end)
+			return -EIO;
+	return rig_arrived(&rig) == want ? 0 : -EPROTO; /* more than was sent: cut anew */
+}
+
+static void set_mode(enum colo_mode mode)
+{
+	rig.dp.session->mode = mode;
+}
+
+/* The sender alone, for as many pairs: the programs drop all. */
+static int sender_alone(uint32_t flows, uint32_t window, uint64_t pairs, uint64_t *cpu_ns)
+{
+	uint32_t p_flow = 0, s_flow = 0;
+	uint64_t done = 0, begun;
+	int err = 0;
+
+	set_mode(COLO_MODE_SHUT);
+	begun = scale_cpu_ns() + softirq_threads_ns();
+	for (; done < pairs && !err; done += window)
+		err = send_window(flows, window, &p_flow, &s_flow);
+	*cpu_ns = (scale_cpu_ns() + softirq_threads_ns() - begun) * ((double)pairs / done);
+	set_mode(COLO_MODE_PRIMARY);
+	return err;
+}
+
+static void rounds_restore(struct frames *frames, const uint32_t *rounds, uint32_t flows)
+{
+	memcpy(frames->rounds, rounds, flows * sizeof(*rounds));
+}
+
+/* What was dropped was not sent: it comes again. */
+static int subtract_sender(uint32_t flows, uint32_t window, struct took *took)
+{
+	static uint32_t rounds[1 << 20];
+	uint64_t pairs = took->pairs < 4 * window ? took->pairs : took->pairs / 2, alone;
+	int err;
+
+	pairs = pairs / window * window ?: window;
+	memcpy(rounds, p_frames.rounds, flows * sizeof(*rounds));
+	err = sender_alone(flows, window, pairs, &alone);
+	rounds_restore(&p_frames, rounds, flows);
+	rounds_restore(&s_frames, rounds, flows);
+	alone = alone * ((double)took->pairs / pairs);
+	if (!err && alone >= took->cpu_ns)
+		return -ERANGE;
+	took->cpu_ns -= alone;
+	return err;
+}
+
+static int ours_run(uint32_t flows, uint32_t window, uint64_t for_ns, struct took *took)
+{
+	struct marks from = marks_now();
+	uint64_t end = from.wall + for_ns;
+	uint32_t p_flow = 0, s_flow = 0;
+	int err = 0;
+
+	do {
+		err = send_window(flows, window, &p_flow, &s_flow);
+		took->pairs += window;
+	} while (!err && scale_now() < end);
+	err = err ?: wait_arrived(from.arrived + took->pairs);
+	took_add(took, &from);
+	/* whole rounds, so that both sides stand alike in each flow */
+	return err ?: subtract_sender(flows, window, took);
+}
+
+static int ours_hold(uint32_t flows, uint32_t count, struct took *took)
+{
+	uint32_t p_flow = 0, s_flow = 0;
+	struct marks from;
+	int err = 0;
+
+	for (uint32_t done = 0, n; done < count && !err; done += n) {
+		n = count - done < CHUNK ? count - done : CHUNK;
+		err = send_p(&p_flow, flows, n);
+	}
+	from = marks_now();
+	for (uint32_t done = 0, n; done < count && !err; done += n) {
+		n = count - done < CHUNK ? count - done : CHUNK;
+		err = send_s(&s_flow, flows, n);
+	}
+	err = err ?: wait_arrived(from.arrived + count);
+	took->pairs = count;
+	took_add(took, &from);
+	return err;
+}
+
+static int ours_fill(void)
+{
+	uint32_t flows = p_frames.flows, p_flow = 0, s_flow = 0;
+	uint64_t want = rig_arrived(&rig) + flows;
+	int err = 0;
+
+	for (uint32_t done = 0, n; done < flows && !err; done += n) {
+		n = flows - done < CHUNK ? flows - done : CHUNK;
+		err = send_p(&p_flow, flows, n) ?: send_s(&s_flow, flows, n);
+	}
+	return err ?: wait_arrived(want);
+}
+
+/* ---- both CPUs ------------------------------------------------------------------- */
+
+/* P from one, S from the other, which follows. */
+static struct {
+	uint32_t flows, window;
+	volatile uint64_t p_sent, s_sent;
+	volatile bool stop;
+	volatile int error;
+} race;
+
+static void *race_s(void *context)
+{
+	uint32_t flow = 0;
+
+	(void)context;
+	scale_cpu(1);
+	while (!race.error && !(race.stop && race.s_sent == race.p_sent)) {
+		uint64_t n = race.p_sent - race.s_sent;
+		int err;
+
+		if (!n) {
+			sched_yield();
+			continue;
+		}
+		n = n < CHUNK ? n : CHUNK;
+		err = send_s(&flow, race.flows, n);
+		if (err)
+			race.error = err;
+		race.s_sent += n;
+	}
+	return NULL;
+}
+
+static int ours_race(uint32_t flows, uint32_t window, uint64_t for_ns, struct took *took)
+{
+	unsigned int chunk = window / 2 < CHUNK ? window / 2 : CHUNK;
+	struct marks from = marks_now();
+	uint64_t end = from.wall + for_ns;
+	uint32_t flow = 0;
+	pthread_t thread;
+
+	race.flows = flows;
+	race.window = window;
+	race.p_sent = race.s_sent = 0;
+	race.stop = false;
+	race.error = 0;
+	if (pthread_create(&thread, NULL, race_s, NULL))
+		return -EAGAIN;
+	while (!race.error && scale_now() < end) {
+		int err;
+
+		if (race.p_sent + chunk > race.s_sent + window) {
+			sched_yield();
+			continue;
+		}
+		err = send_p(&flow, flows, chunk);
+		if (err)
+			race.error = err;
+		race.p_sent += chunk;
+	}
+	race.stop = true;
+	pthread_join(thread, NULL);
+	took->pairs = race.p_sent;
+	race.error = race.error ?: wait_arrived(from.arrived + took->pairs);
+	took->wall_ns = scale_now() - from.wall;
+	return race.error;
+}
+
+/* ---- one at a time ----------------------------------------------------------------- */
+
+static int ours_latency(uint32_t count, uint32_t *ns)
+{
+	volatile unsigned long long *arrived_ns = &rig.sink->bss->arrived_ns;
+	uint32_t p_flow = 0, s_flow = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t want = rig_arrived(&rig) + 1, begun;
+		int err = send_p(&p_flow, 1, 1);
+
+		begun = scale_now();
+		err = err ?: send_s(&s_flow, 1, 1);
+		err = err ?: wait_arrived(want);
+		if (err)
+			return err;
+		ns[i] = *arrived_ns - begun;
+	}
+	return 0;
+}
+
+static int ours_wire(uint32_t flows, uint64_t for_ns, struct took *took)
+{
+	struct marks from = marks_now();
+	uint64_t end = from.wall + for_ns;
+	uint32_t flow = 0;
+	int err = 0;
+
+	set_mode(COLO_MODE_WIRE);
+	do {
+		err = send_p(&flow, flows, CHUNK);
+		took->pairs += CHUNK;
+	} while (!err && scale_now() < end);
+	err = err ?: wait_arrived(from.arrived + took->pairs);
+	took_add(took, &from);
+	set_mode(COLO_MODE_PRIMARY);
+	memcpy(p_frames.rounds, s_frames.rounds, p_frames.flows * sizeof(*p_frames.rounds));
+	return err;
+}
+
+/* ---- the instance ------------------------------------------------------------------ */
+
+static struct colo_config config_of(const struct setup *setup)
+{
+	uint32_t held = setup->held + 1024;
+
+	return (struct colo_config){
+		.max_flows = setup->flows < 1024 ? 1024 : setup->flows,
+		.max_frames = 2 * held,
+		.small_blocks = setup->kind->payload <= COLO_SMALL_SIZE ? 2 * held : 64,
+		.big_blocks = setup->kind->payload <= COLO_SMALL_SIZE ? 64 : 2 * held,
+		.queue_max = held,
+		.flow_idle_ms = 3600000,
+	};
+}
+
+static void ours_close(void)
+{
+	if (!open_now)
+		return;
+	turns_stop(&turns);
+	rig_close(&rig);
+	frames_free(&p_frames);
+	frames_free(&s_frames);
+	open_now = false;
+}
+
+static int ours_open(const struct setup *setup)
+{
+	struct colo_config config = config_of(setup);
+	static bool entered;
+	int err = entered ? 0 : rig_enter();
+
+	entered = true;
+	scale_cpu(0);
+	rig_counts_only = true;
+	rig_offloads = setup->kind->gso;
+	err = err ?: frames_make(&p_frames, setup->kind, setup->flows);
+	err = err ?: frames_make(&s_frames, setup->kind, setup->flows);
+	err = err ?: rig_open(&rig, COLO_ROLE_PRIMARY, &config);
+	err = err ?: turns_begin(&turns, &rig);
+	open_now = !err;
+	return err;
+}
+
+const struct side ours_side = {
+	.open = ours_open,
+	.close = ours_close,
+	.fill = ours_fill,
+	.run = ours_run,
+	.race = ours_race,
+	.hold = ours_hold,
+	.latency = ours_latency,
+	.wire = ours_wire,
+};
