@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""proxy.*: the proxies alone, fed with the same pairs of frames."""
+
+from results import Row
+from worker import Proxy
+
+KINDS = ("tcp64", "tcp1448", "tcp64k", "udp64")
+FLOWS = (1, 64, 10000)
+WINDOWS = (64, 1024)
+SIDES = ("ours", "peer")
+HELD = (1, 64, 4096, 65536)
+RESIDENT = ((1000, "1k"), (100000, "100k"), (1000000, "1m"))
+ACTIVE = 1000
+
+
+def in_turns(runs):
+    """Each run has both sides, which are first by turns."""
+    for i in range(runs):
+        yield SIDES if i % 2 else SIDES[::-1]
+
+
+def rate(took, what):
+    return took["pairs"] * 1e9 / took[what]
+
+
+class Both:
+    """Both sides, open for the same frames."""
+
+    def __init__(self):
+        self.side = {name: Proxy(name) for name in SIDES}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for side in self.side.values():
+            side.end()
+
+    def ask(self, line):
+        for name in SIDES:
+            self.side[name].ask(line)
+
+    def open(self, kind, flows, held=1024):
+        self.ask("close")
+        self.ask(f"open {kind} {flows} {held}")
+        self.ask("fill")
+
+
+# --- throughput ---------------------------------------------------------------------
+
+def rates_of(kind, flows, window):
+    name = f"proxy.{kind}.f{flows}.w{window}"
+    return (Row(name + ".cpu", "pairs/s of CPU"), Row(name + ".wall", "pairs/s"))
+
+
+def measure_rates(both, kind, flows, window, options):
+    cpu, wall = rates_of(kind, flows, window)
+    command = f"{flows} {window} {options.ms}"
+    both.ask(f"run {flows} {window} {options.ms // 4}")  # caches, branch predictors
+    for turn in in_turns(options.runs):
+        for name in turn:
+            took = both.side[name].ask("run " + command)
+            cpu.add(name, rate(took, "cpu_ns"))
+            if name == "peer":
+                wall.add(name, rate(took, "wall_ns"))
+                continue
+            cpu.detail("daemon_ns_per_pair", took["daemon_ns"] / took["pairs"] or 1e-9)
+            raced = both.side[name].ask("race " + command)
+            # one CPU may be faster than two that wait for each other
+            wall.add(name, max(rate(took, "wall_ns"), rate(raced, "wall_ns")))
+    profile(both, cpu, command)
+    return cpu, wall
+
+
+def profile(both, row, command):
+    """Apart from the runs that count: taking run times takes time."""
+    ours = both.side["ours"]
+    ours.ask("stats on")
+    took = ours.ask("run " + command)
+    ours.ask("stats off")
+    row.detail("program_ns_per_pair", took["program_ns"] / took["pairs"])
+
+
+def best(rows, name, unit, target):
+    """Of each number of flows the best window of each side, of these the worst."""
+    chosen = None
+    for flows in FLOWS:
+        rates = [row for row in rows if f".f{flows}." in row.name]
+        ours = max(rates, key=lambda row: row.median("ours"))
+        peer = max(rates, key=lambda row: row.median("peer"))
+        row = Row(name, unit, target=target)
+        row.samples = {"ours": ours.samples["ours"], "peer": peer.samples["peer"]}
+        row.details = ours.details
+        if not chosen or row.ratio("peer") < chosen.ratio("peer"):
+            chosen = row
+    return chosen
+
+
+def throughput(kind, options):
+    with Both() as both:
+        cpus, walls = [], []
+        for flows in FLOWS:
+            both.open(kind, flows)
+            for window in WINDOWS:
+                cpu, wall = measure_rates(both, kind, flows, window, options)
+                cpus.append(cpu)
+                walls.append(wall)
+                yield from (cpu, wall)
+        yield best(cpus, f"proxy.{kind}.cpu", "pairs/s of CPU", "peer x 5")
+        yield best(walls, f"proxy.{kind}.wall", "pairs/s", "")
+
+
+# --- one at a time --------------------------------------------------------------------
+
+def latency(options):
+    rows = {q: Row(f"proxy.latency.{q}", "us", less=True,
+                   target="peer / 10" if q == "p50" else "") for q in ("p50", "p99")}
+    with Both() as both:
+        both.open("tcp1448", 1)
+        both.ask("latency 100")
+        for turn in in_turns(options.runs):
+            for name in turn:
+                took = both.side[name].ask(f"latency {10 * options.ms}")
+                for q, row in rows.items():
+                    row.add(name, took[q] / 1000)
+    yield from rows.values()
+
+
+# --- scale ------------------------------------------------------------------------------
+
+def scale_resident(options):
+    """QEMU forgets all flows at the 16,385th, so it holds none of the many."""
+    for flows, word in RESIDENT:
+        few = Row(f"proxy.scale.resident{word}", "pairs/s of CPU",
+                  target="as resident1k, within 10 %" if flows > ACTIVE else "")
+        all_of = Row(f"proxy.scale.active{word}", "pairs/s of CPU")
+        with Both() as both:
+            both.open("tcp64", flows)
+            for turn in in_turns(options.runs):
+                for name in turn:
+                    side = both.side[name]
+                    few.add(name, rate(side.ask(f"run {ACTIVE} 64 {options.ms}"), "cpu_ns"))
+                    all_of.add(name, rate(side.ask(f"run {flows} 64 {options.ms}"), "cpu_ns"))
+        yield few
+        yield all_of
+
+
+def scale_held(options):
+    with Both() as both:
+        both.open("tcp64", 64, HELD[-1])
+        for held in HELD:
+            row = Row(f"proxy.scale.held{held}", "pairs/s")
+            for turn in in_turns(options.runs):
+                for name in turn:
+                    took = both.side[name].ask(f"hold 64 {held}")
+                    row.add(name, rate(took, "wall_ns"))
+            yield row
+
+
+# --- what there is ------------------------------------------------------------------------
+
+def names_of_rates(kind):
+    return [row.name for flows in FLOWS for window in WINDOWS
+            for row in rates_of(kind, flows, window)] + [f"proxy.{kind}.cpu", f"proxy.{kind}.wall"]
+
+
+GROUPS = [(names_of_rates(kind), lambda options, kind=kind: throughput(kind, options))
+          for kind in KINDS]
+GROUPS.append((["proxy.latency.p50", "proxy.latency.p99"], latency))
+GROUPS.append(([f"proxy.scale.{what}{word}" for _, word in RESIDENT
+                for what in ("resident", "active")], scale_resident))
+GROUPS.append(([f"proxy.scale.held{held}" for held in HELD], scale_held))
