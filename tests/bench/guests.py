@@ -1,1 +1,302 @@
-GROUPS = []
+# SPDX-License-Identifier: GPL-2.0-only
+"""vm.*, stall, cpu and checkpoint: real guests under load."""
+
+import contextlib
+import glob
+import json
+import os
+import socket
+import statistics
+import subprocess
+
+from results import Failed, Row
+from worker import Guests
+
+SIDES = ("ours", "peer", "native", "ceiling")
+COLO = ("ours", "peer", "bare")
+DELAY_MS = 20000
+BULK = "--size 20000000"
+STALLS = 100
+
+
+def in_turns(runs, sides):
+    """Who is first changes from run to run."""
+    for i in range(runs):
+        at = i % len(sides)
+        yield sides[at:] + sides[:at]
+
+
+@contextlib.contextmanager
+def guests(sides):
+    """All of them are up at once; who is not measured is idle."""
+    up = {}
+    try:
+        for side in sides:
+            up[side] = Guests(side)
+            up[side].ready()
+        yield up
+    finally:
+        for worker in up.values():
+            worker.end()
+
+
+def mean(answers, field):
+    return statistics.fmean(answer[field] for answer in answers)
+
+
+# --- rates and times of clients ---------------------------------------------------------
+
+RATES = (
+    # row, load, what of the client's answer, unit, target
+    ("vm.rr", "rr", "rate", "requests/s", "peer x 1.8, ceiling x 0.85"),
+    ("vm.rr16k", "rr --size 16384", "rate", "requests/s", "peer x 1.8, ceiling x 0.85"),
+    ("vm.http", "http", "rate", "requests/s", "peer x 10, ceiling x 0.85"),
+    ("vm.down", "down " + BULK, "MBps", "MB/s", "peer x 2, ceiling x 0.75"),
+    ("vm.up", "up " + BULK, "MBps", "MB/s", "peer x 1.5, ceiling x 0.75"),
+)
+DELAYS = ((200, "peer x 3"), (20, "peer x 10"))
+
+
+def client_rows(up, row, tail, load, field, options):
+    """One load, in turns; `tail` is a row of the 99th percentile, or None."""
+    line = f"{load} --seconds {options.seconds}"
+    for side in SIDES:
+        up[side].load(f"{load} --seconds {options.seconds / 2}")
+    for turn in in_turns(options.runs, SIDES):
+        for side in turn:
+            before = requests(up[side]) if side == "ours" else 0
+            answers = up[side].load(line)
+            row.add(side, mean(answers, field))
+            if tail:
+                tail.add(side, mean(answers, "p99_us") / 1000)
+            if side == "ours":
+                row.detail("checkpoints_asked_for", requests(up[side]) - before)
+    yield row
+    if tail:
+        yield tail
+
+
+def requests(worker):
+    return int(worker.ask("requests")[0])
+
+
+def rates(up, options):
+    for name, load, field, unit, target in RATES:
+        row = Row(name, unit, SIDES, target=target)
+        tail = Row(name + ".p99", "ms", SIDES, less=True,
+                   target="native + 10 ms" if name == "vm.http" else "")
+        yield from client_rows(up, row, None if field == "MBps" else tail, load, field, options)
+
+
+def delays(up, options):
+    for delay, target in DELAYS:
+        for side in ("ours", "peer"):
+            up[side].ask(f"delay {delay}")
+        row = Row(f"vm.rr.delay{delay}", "requests/s", SIDES, target=target)
+        yield from client_rows(up, row, None, "rr", "rate", options)
+    for side in ("ours", "peer"):
+        up[side].ask(f"delay {DELAY_MS}")
+
+
+# --- CPU time of the proxies ----------------------------------------------------------------
+
+def schedstat(pid, tid=None):
+    with open(f"/proc/{pid}/task/{tid or pid}/schedstat", encoding="ascii") as file:
+        return int(file.read().split()[0])
+
+
+def process_ns(pid):
+    return sum(schedstat(pid, int(tid)) for tid in os.listdir(f"/proc/{pid}/task"))
+
+
+def thread_named(pid, name):
+    for path in glob.glob(f"/proc/{pid}/task/*/comm"):
+        with open(path, encoding="ascii") as file:
+            if file.read().startswith(name):
+                return int(path.split("/")[4])
+    raise Failed(f"process {pid} has no thread {name}")
+
+
+def programs_ns(where):
+    """Run time of all programs of both hosts' instances."""
+    total = 0
+    for pin in glob.glob(f"/sys/fs/bpf/colo-bpf/{where['id']}-*/progs/*"):
+        shown = subprocess.run(["bpftool", "-j", "prog", "show", "pinned", pin], check=True,
+                               capture_output=True, text=True).stdout
+        total += json.loads(shown).get("run_time_ns", 0)
+    return total
+
+
+def main_loops_ns(where):
+    """Where QEMU's filters and its side of the tap run: the threads of its main loops."""
+    return sum(schedstat(where[name]) for name in ("qemu_p", "qemu_s"))
+
+
+def proxy_ns(side, where):
+    """All that a proxy may have used; of QEMU's main loops the ceiling's is no proxy's."""
+    if side == "ours":
+        return programs_ns(where) + sum(process_ns(where[d]) for d in ("daemon_p", "daemon_s"))
+    if side == "peer":
+        io = thread_named(where["qemu_p"], "IO iothread1")
+        return schedstat(where["qemu_p"], io) + main_loops_ns(where)
+    return main_loops_ns(where)
+
+
+CPU = (
+    # row, load, per how many of what of the client's answer, unit
+    ("cpu.rr", "rr", "requests", 1e5, "CPU s/100k requests"),
+    ("cpu.http", "http", "requests", 1e5, "CPU s/100k requests"),
+    ("cpu.down", "down " + BULK, "bytes", 1e9, "CPU s/GB"),
+    ("cpu.up", "up " + BULK, "bytes", 1e9, "CPU s/GB"),
+)
+
+
+@contextlib.contextmanager
+def run_times():
+    """Programs say how long they ran, which costs some: only here."""
+    path = "/proc/sys/kernel/bpf_stats_enabled"
+    with open(path, encoding="ascii") as file:
+        before = file.read()
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write("1")
+        yield
+    finally:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(before)
+
+
+def proxy_share(worker, load, field, per, options):
+    before = proxy_ns(worker.name, worker.where)
+    answers = worker.load(f"{load} --seconds {options.seconds}")
+    used = proxy_ns(worker.name, worker.where) - before
+    return used / 1e9 / (sum(answer[field] for answer in answers) / len(answers)) * per
+
+
+def cpu(up, options):
+    sides = ("ours", "peer", "ceiling")
+    with run_times():
+        for name, load, field, per, unit in CPU:
+            row = Row(name, unit, ("ours", "peer"), less=True, target="peer / 5")
+            for turn in in_turns(options.runs, sides):
+                took = {side: proxy_share(up[side], load, field, per, options) for side in turn}
+                row.add("ours", took["ours"])
+                # the ceiling's two main loops have done as much without a proxy
+                row.add("peer", took["peer"] - took["ceiling"])
+                row.detail("peer_with_main_loops", took["peer"])
+            yield row
+
+
+# --- checkpoints -----------------------------------------------------------------------------
+
+class Monitor:
+    """QEMU's events, with its own time stamps."""
+
+    def __init__(self, worker):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(os.path.join(worker.where["dir"], "p.qmp-bench"))
+        self.socket.settimeout(10)
+        self.text = b""
+        self.read()
+        self.socket.sendall(b'{"execute": "qmp_capabilities"}')
+        while "return" not in self.read():
+            pass
+
+    def read(self):
+        while b"\n" not in self.text:
+            got = self.socket.recv(65536)
+            if not got:
+                raise Failed("QEMU's monitor has closed")
+            self.text += got
+        line, self.text = self.text.split(b"\n", 1)
+        return json.loads(line)
+
+    def stops(self, count):
+        """For how long each of the next checkpoints stops the primary, ms."""
+        took, begun = [], None
+        while len(took) < count:
+            event = self.read()
+            at = event["timestamp"]["seconds"] * 1000 + event["timestamp"]["microseconds"] / 1000
+            if event["event"] == "STOP":
+                begun = at
+            elif event["event"] == "RESUME" and begun:
+                took.append(at - begun)
+        return took
+
+    def close(self):
+        self.socket.close()
+
+
+def stops_of(worker, count):
+    monitor = Monitor(worker)
+    try:
+        return monitor.stops(count)
+    finally:
+        monitor.close()
+
+
+def checkpoint(up, options):
+    """Idle guests: all that differs between the ways is what hooks and proxies do."""
+    row = Row("checkpoint", "ms stopped", ("ours", "peer", "ceiling"), less=True,
+              target="ceiling + 0.3 ms")
+    count = max(10, STALLS // options.runs)
+    for side in COLO:
+        up[side].ask("delay 100")
+    for turn in in_turns(options.runs, COLO):
+        for side in turn:
+            value = statistics.median(stops_of(up[side], count))
+            row.add("ceiling" if side == "bare" else side, value)
+    for side in COLO:
+        up[side].ask(f"delay {DELAY_MS}")
+    yield row
+
+
+def longest_gaps(worker, count, seconds):
+    """Of as many checkpoints, the longest silences of a client that asks all the time."""
+    path = os.path.join(worker.where["dir"], "gaps")
+    worker.load(f"rr --seconds {seconds} --gaps {path}")
+    with open(path, encoding="ascii") as file:
+        gaps = sorted((float(line) for line in file), reverse=True)
+    return gaps[:count]
+
+
+def stall(up, options):
+    """A checkpoint each 200 ms; one of them is one of the longest silences."""
+    row = Row("stall", "ms", ("ours", "peer", "ceiling"), less=True, target="ceiling + 2 ms")
+    worst = Row("stall.longest", "ms", ("ours", "peer", "ceiling"), less=True)
+    count = max(5, STALLS // options.runs)
+    for side in COLO:
+        up[side].ask("delay 200")
+    for turn in in_turns(options.runs, COLO):
+        for side in turn:
+            gaps = longest_gaps(up[side], count, count * 0.21)
+            side = "ceiling" if side == "bare" else side
+            row.add(side, statistics.median(gaps))
+            worst.add(side, gaps[0])
+    for side in COLO:
+        up[side].ask(f"delay {DELAY_MS}")
+    yield row
+    yield worst
+
+
+# --- what there is -----------------------------------------------------------------------------
+
+PARTS = (
+    # rows, sides that have to be up, what measures
+    ([name for name, *_ in RATES] + [name + ".p99" for name, _, field, *_ in RATES
+                                     if field == "rate"], SIDES, rates),
+    ([f"vm.rr.delay{delay}" for delay, _ in DELAYS], SIDES, delays),
+    ([name for name, *_ in CPU], ("ours", "peer", "ceiling"), cpu),
+    (["stall", "stall.longest"], COLO, stall),
+    (["checkpoint"], COLO, checkpoint),
+)
+
+
+def group(sides, part):
+    def run(options):
+        with guests(sides) as up:
+            yield from part(up, options)
+    return run
+
+
+GROUPS = [(names, group(sides, part)) for names, sides, part in PARTS]

@@ -23,6 +23,8 @@
 #include "scaling.h"
 
 #define CHUNK      64
+#define TABLE      16384 /* connections that it knows at most */
+#define LOST_NS  50000000ULL
 #define START_NS   10000000000ULL
 #define STALL_NS   3000000000ULL
 #define BUFFER     (8 << 20)
@@ -228,22 +230,27 @@ static void wait_more(bool p_waits, bool s_waits)
 		{s_waits ? s_out.fd : -1, POLLOUT, 0},
 	};
 
-	poll(fds, 3, 100);
+	poll(fds, 3, 1);
 }
 
 /*
- * Pairs until `pairs` have begun or the time is over; all that begin come back.
- * hold: S's frames wait for all of P's.
+ * With more flows than its table takes it forgets all of them, and what it held
+ * with them. Of what was sent, this much is never seen again.
  */
-static int pump(uint32_t flows, uint64_t window, uint64_t pairs, uint64_t end_ns, bool hold)
+static uint64_t lost(uint32_t flows, uint64_t under_way, uint64_t idle_ns)
 {
-	uint64_t base = p_out.begun, out = in.frames, stall = scale_now() + STALL_NS;
-	uint64_t limit = base + pairs;
+	return flows > TABLE && idle_ns > LOST_NS ? under_way : 0;
+}
+
+/* Pairs until `pairs` have begun or the time is over; all that begin are waited for. */
+static int pump(uint32_t flows, uint64_t window, uint64_t pairs, uint64_t end_ns)
+{
+	const uint64_t base = p_out.begun;
+	uint64_t limit = base + pairs, done = base, out = in.frames, moved = scale_now();
 	int err = 0;
 
-	while (!err && (in.frames - out < limit - base)) {
-		uint64_t now = scale_now(), done = in.frames - out;
-		uint64_t p_limit = base + done + window < limit ? base + done + window : limit;
+	while (!err && done < limit) {
+		uint64_t now = scale_now(), p_limit = done + window;
 		bool any;
 
 		if (now >= end_ns && limit > p_out.begun)
@@ -251,15 +258,18 @@ static int pump(uint32_t flows, uint64_t window, uint64_t pairs, uint64_t end_ns
 		if (p_limit > limit)
 			p_limit = limit;
 		any = go_on(&p_out, flows, p_limit, &err);
-		if (!hold || p_out.begun == limit)
-			any |= go_on(&s_out, flows, p_out.begun, &err);
+		any |= go_on(&s_out, flows, p_out.begun, &err);
 		any |= read_more(&err);
-		if (any)
-			stall = now + STALL_NS;
-		else if (now > stall)
+		done += in.frames - out;
+		out = in.frames;
+		if (any) {
+			moved = now;
+			continue;
+		}
+		wait_more(p_out.part < p_out.end, s_out.part < s_out.end);
+		done += lost(flows, p_out.begun - done, now - moved);
+		if (now - moved > STALL_NS)
 			err = -ETIMEDOUT;
-		else
-			wait_more(p_out.part < p_out.end, s_out.part < s_out.end);
 	}
 	read_requests();
 	return err;
@@ -276,7 +286,7 @@ static int peer_run(uint32_t flows, uint32_t window, uint64_t for_ns, struct too
 	int err;
 
 	flows_begin();
-	err = pump(flows, window, 1ULL << 40, begun + for_ns, false);
+	err = pump(flows, window, 1ULL << 40, begun + for_ns);
 	took->wall_ns = scale_now() - begun;
 	took->cpu_ns = thread_ns(child, iothread) - cpu;
 	took->pairs = in.frames - frames;
@@ -330,7 +340,7 @@ static int peer_hold(uint32_t flows, uint32_t count, struct took *took)
 static int peer_fill(void)
 {
 	flows_begin();
-	return pump(p_out.frames.flows, CHUNK, p_out.frames.flows, ~0ULL, false);
+	return pump(p_out.frames.flows, CHUNK, p_out.frames.flows, ~0ULL);
 }
 
 /* P's next frame, and QEMU has taken it: unlike S's, it is not in the socket. */
