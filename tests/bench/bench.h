@@ -45,11 +45,13 @@ struct ready {
 };
 
 int frames_make(struct frames *frames, const struct kind *kind, uint32_t flows);
+/* ... of what a client sends: the other way round */
+int frames_make_client(struct frames *frames, const struct kind *kind, uint32_t flows);
 void frames_free(struct frames *frames);
 /* The next frame of a flow. */
 void frames_next(struct frames *frames, uint32_t flow, struct ready *ready);
 
-/* ---- a side: ours.c, peer.c ---------------------------------------------------- */
+/* ---- a side: ours.c, peer.c, wire.c ---------------------------------------------------- */
 
 struct took {
 	uint64_t pairs;
@@ -78,11 +80,15 @@ struct side {
 	int (*hold)(uint32_t flows, uint32_t count, struct took *took);
 	/* ns from S's frame to P's, one pair after the other. */
 	int (*latency)(uint32_t count, uint32_t *ns);
-	/* Frames of P that nobody compares: a plain wire. */
+	/* Frames of P that nobody compares. */
 	int (*wire)(uint32_t flows, uint64_t for_ns, struct took *took);
+	/* Frames of the clients to the guest, likewise. */
+	int (*wire_in)(uint32_t flows, uint64_t for_ns, struct took *took);
 };
 
 extern const struct side ours_side, peer_side;
+/* Outside COLO, and a bridge of the kernel: only wire, wire_in. */
+extern const struct side wire_side, bridge_side;
 extern const char *peer_binary;
 
 /* ---- proc.c: threads ------------------------------------------------------------- */

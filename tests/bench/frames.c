@@ -144,6 +144,29 @@ int frames_make(struct frames *frames, const struct kind *kind, uint32_t flows)
 	return 0;
 }
 
+static void swap(void *a, void *b, size_t size)
+{
+	unsigned char kept[8];
+
+	memcpy(kept, a, size);
+	memcpy(a, b, size);
+	memcpy(b, kept, size);
+}
+
+int frames_make_client(struct frames *frames, const struct kind *kind, uint32_t flows)
+{
+	int err = frames_make(frames, kind, flows);
+
+	for (uint32_t i = 0; !err && i < flows; i++) {
+		struct headers *h = (void *)frames->heads[i];
+
+		swap(h->eth.h_dest, h->eth.h_source, ETH_ALEN);
+		swap(&h->ip.saddr, &h->ip.daddr, sizeof(h->ip.saddr));
+		swap(&h->tcp.source, &h->tcp.dest, sizeof(h->tcp.source)); /* UDP's, too */
+	}
+	return err;
+}
+
 void frames_free(struct frames *frames)
 {
 	free(frames->heads);

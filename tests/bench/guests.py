@@ -26,18 +26,26 @@ def in_turns(runs, sides):
         yield sides[at:] + sides[:at]
 
 
-@contextlib.contextmanager
-def guests(sides):
-    """All of them are up at once; who is not measured is idle."""
-    up = {}
-    try:
-        for side in sides:
-            up[side] = Guests(side)
-            up[side].ready()
-        yield up
-    finally:
-        for worker in up.values():
+class Pool:
+    """Guests of each way, once they are needed; who is not measured is idle."""
+
+    def __init__(self):
+        self.up = {}
+
+    def get(self, sides):
+        new = [side for side in sides if side not in self.up]
+        self.up.update((side, Guests(side)) for side in new)
+        for side in new:
+            self.up[side].ready()
+        return {side: self.up[side] for side in sides}
+
+    def end(self):
+        for worker in self.up.values():
             worker.end()
+        self.up = {}
+
+
+POOL = Pool()
 
 
 def mean(answers, field):
@@ -293,10 +301,7 @@ PARTS = (
 
 
 def group(sides, part):
-    def run(options):
-        with guests(sides) as up:
-            yield from part(up, options)
-    return run
+    return lambda options: part(POOL.get(sides), options)
 
 
 GROUPS = [(names, group(sides, part)) for names, sides, part in PARTS]

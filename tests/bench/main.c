@@ -5,7 +5,7 @@
  *	open KIND FLOWS HELD
  *	fill
  *	run|race FLOWS WINDOW MS
- *	wire FLOWS MS
+ *	wire|wire-in FLOWS MS
  *	hold FLOWS COUNT
  *	latency COUNT
  *	stats on|off		whether run times of programs are taken
@@ -93,45 +93,65 @@ static int stats(bool on)
 	return on && fd < 0 ? -errno : 0;
 }
 
+/* Each has numbers behind it, as many as it takes. */
+static int measure(const char *word, const uint32_t number[3], struct took *took)
+{
+	if (!strcmp(word, "run") && side->run)
+		return side->run(number[0], number[1], number[2] * MS, took);
+	if (!strcmp(word, "race") && side->race)
+		return side->race(number[0], number[1], number[2] * MS, took);
+	if (!strcmp(word, "hold") && side->hold)
+		return side->hold(number[0], number[1], took);
+	if (!strcmp(word, "wire") && side->wire)
+		return side->wire(number[0], number[1] * MS, took);
+	if (!strcmp(word, "wire-in") && side->wire_in)
+		return side->wire_in(number[0], number[1] * MS, took);
+	return -EOPNOTSUPP;
+}
+
 static void obey(const char *line)
 {
+	uint32_t number[3] = {};
 	struct took took = {};
-	unsigned int a = 0, b = 0, c = 0;
 	char word[32] = "", name[32] = "";
 
-	sscanf(line, "%31s", word);
-	if (sscanf(line, "open %31s %u %u", name, &a, &b) == 3)
-		say(open_side(name, a, b));
-	else if (sscanf(line, "run %u %u %u", &a, &b, &c) == 3)
-		say_took(side->run(a, b, c * MS, &took), &took);
-	else if (sscanf(line, "race %u %u %u", &a, &b, &c) == 3)
-		say_took(side->race(a, b, c * MS, &took), &took);
-	else if (sscanf(line, "wire %u %u", &a, &b) == 2)
-		say_took(side->wire(a, b * MS, &took), &took);
-	else if (sscanf(line, "hold %u %u", &a, &b) == 2)
-		say_took(side->hold(a, b, &took), &took);
-	else if (sscanf(line, "latency %u", &a) == 1)
-		latency(a);
+	sscanf(line, "%31s %u %u %u", word, &number[0], &number[1], &number[2]);
+	if (sscanf(line, "open %31s %u %u", name, &number[0], &number[1]) == 3)
+		say(open_side(name, number[0], number[1]));
 	else if (sscanf(line, "stats %31s", name) == 1)
 		say(stats(!strcmp(name, "on")));
-	else if (!strcmp(word, "fill"))
+	else if (!strcmp(word, "latency") && side->latency)
+		latency(number[0]);
+	else if (!strcmp(word, "fill") && side->fill)
 		say(side->fill());
 	else if (!strcmp(word, "close"))
 		side->close(), say(0);
 	else
-		say(-EINVAL);
+		say_took(measure(word, number, &took), &took);
 }
+
+static const struct {
+	const char *name;
+	const struct side *side;
+} sides[] = {
+	{"ours", &ours_side},
+	{"peer", &peer_side},
+	{"wire", &wire_side},
+	{"bridge", &bridge_side},
+};
 
 int main(int argc, char **argv)
 {
 	char line[256];
 
-	if (argc == 2 && !strcmp(argv[1], "ours"))
-		side = &ours_side;
-	else if (argc == 3 && !strcmp(argv[1], "peer"))
-		side = &peer_side, peer_binary = argv[2];
-	else
-		return fprintf(stderr, "usage: bench-proxy ours | peer QEMU\n"), 2;
+	for (unsigned int i = 0; argc > 1 && i < sizeof(sides) / sizeof(*sides); i++)
+		if (!strcmp(argv[1], sides[i].name))
+			side = sides[i].side;
+	peer_binary = argc > 2 ? argv[2] : NULL;
+	if (!side || (side == &peer_side && !peer_binary)) {
+		fprintf(stderr, "usage: bench-proxy ours | peer QEMU | wire | bridge\n");
+		return 2;
+	}
 	signal(SIGPIPE, SIG_IGN);
 	while (fgets(line, sizeof(line), stdin))
 		obey(line);

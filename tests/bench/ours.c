@@ -93,7 +93,7 @@ static int send_s(uint32_t *flow, uint32_t flows, unsigned int count)
 	return 0;
 }
 
-/* `count` of P, then of S; in_turn: P's are held all at once. */
+/* A window of P, all of which is held, then of S. */
 static int send_window(uint32_t flows, unsigned int window, uint32_t *p_flow, uint32_t *s_flow)
 {
 	int err = 0;
@@ -161,8 +161,18 @@ static void set_mode(enum colo_mode mode)
 	rig.dp.session->mode = mode;
 }
 
+typedef int (*send_fn)(uint32_t flows, unsigned int window, uint32_t *p_flow, uint32_t *s_flow);
+
+/* Only P's frames. */
+static int send_guest(uint32_t flows, unsigned int window, uint32_t *p_flow, uint32_t *s_flow)
+{
+	(void)s_flow;
+	return send_p(p_flow, flows, window);
+}
+
 /* The sender alone, for as many pairs: the programs drop all. */
-static int sender_alone(uint32_t flows, uint32_t window, uint64_t pairs, uint64_t *cpu_ns)
+static int sender_alone(send_fn send, uint32_t flows, uint32_t window, uint64_t pairs,
+			uint64_t *cpu_ns)
 {
 	uint32_t p_flow = 0, s_flow = 0;
 	uint64_t done = 0, begun;
@@ -171,7 +181,7 @@ static int sender_alone(uint32_t flows, uint32_t window, uint64_t pairs, uint64_
 	set_mode(COLO_MODE_SHUT);
 	begun = scale_cpu_ns() + softirq_threads_ns();
 	for (; done < pairs && !err; done += window)
-		err = send_window(flows, window, &p_flow, &s_flow);
+		err = send(flows, window, &p_flow, &s_flow);
 	*cpu_ns = (scale_cpu_ns() + softirq_threads_ns() - begun) * ((double)pairs / done);
 	set_mode(COLO_MODE_PRIMARY);
 	return err;
@@ -182,16 +192,15 @@ static void rounds_restore(struct frames *frames, const uint32_t *rounds, uint32
 	memcpy(frames->rounds, rounds, flows * sizeof(*rounds));
 }
 
-/* What was dropped was not sent: it comes again. */
-static int subtract_sender(uint32_t flows, uint32_t window, struct took *took)
+/* Half as many as were sent, or as few as a window. What was dropped comes again. */
+static int subtract_sender(send_fn send, uint32_t flows, uint32_t window, struct took *took)
 {
 	static uint32_t rounds[1 << 20];
-	uint64_t pairs = took->pairs < 4 * window ? took->pairs : took->pairs / 2, alone;
+	uint64_t pairs = took->pairs / 2 / window * window ?: window, alone;
 	int err;
 
-	pairs = pairs / window * window ?: window;
-	memcpy(rounds, p_frames.rounds, flows * sizeof(*rounds));
-	err = sender_alone(flows, window, pairs, &alone);
+	memcpy(rounds, s_frames.rounds, flows * sizeof(*rounds));
+	err = sender_alone(send, flows, window, pairs, &alone);
 	rounds_restore(&p_frames, rounds, flows);
 	rounds_restore(&s_frames, rounds, flows);
 	alone = alone * ((double)took->pairs / pairs);
@@ -214,8 +223,7 @@ static int ours_run(uint32_t flows, uint32_t window, uint64_t for_ns, struct too
 	} while (!err && scale_now() < end);
 	err = err ?: wait_arrived(from.arrived + took->pairs);
 	took_add(took, &from);
-	/* whole rounds, so that both sides stand alike in each flow */
-	return err ?: subtract_sender(flows, window, took);
+	return err ?: subtract_sender(send_window, flows, window, took);
 }
 
 static int ours_hold(uint32_t flows, uint32_t count, struct took *took)
@@ -355,9 +363,9 @@ static int ours_wire(uint32_t flows, uint64_t for_ns, struct took *took)
 	} while (!err && scale_now() < end);
 	err = err ?: wait_arrived(from.arrived + took->pairs);
 	took_add(took, &from);
+	rounds_restore(&p_frames, s_frames.rounds, flows);
 	set_mode(COLO_MODE_PRIMARY);
-	memcpy(p_frames.rounds, s_frames.rounds, p_frames.flows * sizeof(*p_frames.rounds));
-	return err;
+	return err ?: subtract_sender(send_guest, flows, CHUNK, took);
 }
 
 /* ---- the instance ------------------------------------------------------------------ */

@@ -24,7 +24,7 @@
 
 #define CHUNK      64
 #define TABLE      16384 /* connections that it knows at most */
-#define LOST_NS  50000000ULL
+#define LOST_NS    50000000ULL
 #define START_NS   10000000000ULL
 #define STALL_NS   3000000000ULL
 #define BUFFER     (8 << 20)
@@ -382,14 +382,6 @@ static int peer_latency(uint32_t count, uint32_t *ns)
 	return err;
 }
 
-static int peer_wire(uint32_t flows, uint64_t for_ns, struct took *took)
-{
-	(void)flows;
-	(void)for_ns;
-	(void)took;
-	return -EOPNOTSUPP;
-}
-
 static void peer_close(void)
 {
 	if (child > 0) {
@@ -431,5 +423,4 @@ const struct side peer_side = {
 	.race = peer_run,
 	.hold = peer_hold,
 	.latency = peer_latency,
-	.wire = peer_wire,
 };

@@ -13,10 +13,10 @@ RESIDENT = ((1000, "1k"), (100000, "100k"), (1000000, "1m"))
 ACTIVE = 1000
 
 
-def in_turns(runs):
+def in_turns(runs, sides=SIDES):
     """Each run has both sides, which are first by turns."""
     for i in range(runs):
-        yield SIDES if i % 2 else SIDES[::-1]
+        yield sides if i % 2 else sides[::-1]
 
 
 def rate(took, what):
@@ -24,10 +24,11 @@ def rate(took, what):
 
 
 class Both:
-    """Both sides, open for the same frames."""
+    """Two sides, open for the same frames."""
 
-    def __init__(self):
-        self.side = {name: Proxy(name) for name in SIDES}
+    def __init__(self, sides=SIDES):
+        self.sides = sides
+        self.side = {name: Proxy(name) for name in sides}
 
     def __enter__(self):
         return self
@@ -37,8 +38,8 @@ class Both:
             side.end()
 
     def ask(self, line):
-        for name in SIDES:
-            self.side[name].ask(line)
+        for side in self.side.values():
+            side.ask(line)
 
     def open(self, kind, flows, held=1024):
         self.ask("close")
@@ -50,7 +51,8 @@ class Both:
 
 def rates_of(kind, flows, window):
     name = f"proxy.{kind}.f{flows}.w{window}"
-    return (Row(name + ".cpu", "pairs/s of CPU"), Row(name + ".wall", "pairs/s"))
+    sides = SIDES + ("wire",)
+    return (Row(name + ".cpu", "pairs/s of CPU", sides), Row(name + ".wall", "pairs/s", sides))
 
 
 def measure_rates(both, kind, flows, window, options):
@@ -68,6 +70,9 @@ def measure_rates(both, kind, flows, window, options):
             raced = both.side[name].ask("race " + command)
             # one CPU may be faster than two that wait for each other
             wall.add(name, max(rate(took, "wall_ns"), rate(raced, "wall_ns")))
+            plain = both.side[name].ask(f"wire {flows} {options.ms // 2}")
+            cpu.add("wire", rate(plain, "cpu_ns"))
+            wall.add("wire", rate(plain, "wall_ns"))
     profile(both, cpu, command)
     return cpu, wall
 
@@ -89,7 +94,8 @@ def best(rows, name, unit, target):
         ours = max(rates, key=lambda row: row.median("ours"))
         peer = max(rates, key=lambda row: row.median("peer"))
         row = Row(name, unit, target=target)
-        row.samples = {"ours": ours.samples["ours"], "peer": peer.samples["peer"]}
+        row.samples = {"ours": ours.samples["ours"], "peer": peer.samples["peer"],
+                       "wire": ours.samples["wire"]}
         row.details = ours.details
         if not chosen or row.ratio("peer") < chosen.ratio("peer"):
             chosen = row
@@ -157,6 +163,30 @@ def scale_held(options):
             yield row
 
 
+# --- outside COLO ------------------------------------------------------------------------
+
+def wire_names():
+    return [f"wire.{way}.{kind}" for kind in ("tcp64", "tcp1448", "tcp64k")
+            for way in ("out", "in")]
+
+
+def wire(options):
+    """A bridge of the kernel on the same devices is the ceiling."""
+    sides = ("wire", "bridge")
+    for kind in ("tcp64", "tcp1448", "tcp64k"):
+        with Both(sides) as both:
+            both.ask(f"open {kind} 64 0")
+            for way, command in (("out", "wire"), ("in", "wire-in")):
+                row = Row(f"wire.{way}.{kind}", "frames/s of CPU", ("ours", "ceiling"),
+                          target="not below the bridge")
+                both.ask(f"{command} 64 {options.ms // 4}")
+                for turn in in_turns(options.runs, sides):
+                    for name in turn:
+                        took = both.side[name].ask(f"{command} 64 {options.ms}")
+                        row.add("ours" if name == "wire" else "ceiling", rate(took, "cpu_ns"))
+                yield row
+
+
 # --- what there is ------------------------------------------------------------------------
 
 def names_of_rates(kind):
@@ -166,6 +196,7 @@ def names_of_rates(kind):
 
 GROUPS = [(names_of_rates(kind), lambda options, kind=kind: throughput(kind, options))
           for kind in KINDS]
+GROUPS.append((wire_names(), wire))
 GROUPS.append((["proxy.latency.p50", "proxy.latency.p99"], latency))
 GROUPS.append(([f"proxy.scale.{what}{word}" for _, word in RESIDENT
                 for what in ("resident", "active")], scale_resident))
