@@ -30,3 +30,13 @@ $(BUILD)/bench:
 	mkdir -p $@
 
 -include $(BENCH_OBJECTS:.o=.d)
+
+# The last run becomes the one that the documents are made from.
+.PHONY: bench-keep bench-docs
+bench-keep:
+	cp $(BUILD)/bench.json docs/bench.json
+	@$(MAKE) --no-print-directory bench-docs
+
+bench-docs:
+	@.ci/deps @tests/bench/packages
+	tests/bench/document docs/bench.json

@@ -90,6 +90,8 @@ def requests(worker):
 
 def rates(up, options):
     for name, load, field, unit, target in RATES:
+        if not options.wants(name, name + ".p99"):
+            continue
         row = Row(name, unit, SIDES, target=target)
         tail = Row(name + ".p99", "ms", SIDES, less=True,
                    target="native + 10 ms" if name == "vm.http" else "")
@@ -98,6 +100,8 @@ def rates(up, options):
 
 def delays(up, options):
     for delay, target in DELAYS:
+        if not options.wants(f"vm.rr.delay{delay}"):
+            continue
         for side in ("ours", "peer"):
             up[side].ask(f"delay {delay}")
         row = Row(f"vm.rr.delay{delay}", "requests/s", SIDES, target=target)
@@ -185,6 +189,8 @@ def cpu(up, options):
     sides = ("ours", "peer", "ceiling")
     with run_times():
         for name, load, field, per, unit in CPU:
+            if not options.wants(name):
+                continue
             row = Row(name, unit, ("ours", "peer"), less=True, target="peer / 5")
             for turn in in_turns(options.runs, sides):
                 took = {side: proxy_share(up[side], load, field, per, options) for side in turn}
@@ -247,7 +253,7 @@ def checkpoint(up, options):
     """Idle guests: all that differs between the ways is what hooks and proxies do."""
     row = Row("checkpoint", "ms stopped", ("ours", "peer", "ceiling"), less=True,
               target="ceiling + 0.3 ms")
-    count = max(10, STALLS // options.runs)
+    count = -(-STALLS // options.runs)
     for side in COLO:
         up[side].ask("delay 100")
     for turn in in_turns(options.runs, COLO):
@@ -272,7 +278,7 @@ def stall(up, options):
     """A checkpoint each 200 ms; one of them is one of the longest silences."""
     row = Row("stall", "ms", ("ours", "peer", "ceiling"), less=True, target="ceiling + 2 ms")
     worst = Row("stall.longest", "ms", ("ours", "peer", "ceiling"), less=True)
-    count = max(5, STALLS // options.runs)
+    count = -(-(STALLS // 2 if options.quick else STALLS) // options.runs)
     for side in COLO:
         up[side].ask("delay 200")
     for turn in in_turns(options.runs, COLO):

@@ -108,12 +108,16 @@ def throughput(kind, options):
         for flows in FLOWS:
             both.open(kind, flows)
             for window in WINDOWS:
+                if not options.wants(*names_of_best(kind),
+                                     *(row.name for row in rates_of(kind, flows, window))):
+                    continue
                 cpu, wall = measure_rates(both, kind, flows, window, options)
                 cpus.append(cpu)
                 walls.append(wall)
                 yield from (cpu, wall)
-        yield best(cpus, f"proxy.{kind}.cpu", "pairs/s of CPU", "peer x 5")
-        yield best(walls, f"proxy.{kind}.wall", "pairs/s", "")
+        if options.wants(*names_of_best(kind)):
+            yield best(cpus, f"proxy.{kind}.cpu", "pairs/s of CPU", "peer x 5")
+            yield best(walls, f"proxy.{kind}.wall", "pairs/s", "")
 
 
 # --- one at a time --------------------------------------------------------------------
@@ -137,6 +141,8 @@ def latency(options):
 def scale_resident(options):
     """QEMU forgets all flows at the 16,385th, so it holds none of the many."""
     for flows, word in RESIDENT:
+        if not options.wants(f"proxy.scale.resident{word}", f"proxy.scale.active{word}"):
+            continue
         few = Row(f"proxy.scale.resident{word}", "pairs/s of CPU",
                   target="as resident1k, within 10 %" if flows > ACTIVE else "")
         all_of = Row(f"proxy.scale.active{word}", "pairs/s of CPU")
@@ -155,6 +161,8 @@ def scale_held(options):
     with Both() as both:
         both.open("tcp64", 64, HELD[-1])
         for held in HELD:
+            if not options.wants(f"proxy.scale.held{held}"):
+                continue
             row = Row(f"proxy.scale.held{held}", "pairs/s")
             for turn in in_turns(options.runs):
                 for name in turn:
@@ -174,6 +182,8 @@ def wire(options):
     """A bridge of the kernel on the same devices is the ceiling."""
     sides = ("wire", "bridge")
     for kind in ("tcp64", "tcp1448", "tcp64k"):
+        if not options.wants(f"wire.out.{kind}", f"wire.in.{kind}"):
+            continue
         with Both(sides) as both:
             both.ask(f"open {kind} 64 0")
             for way, command in (("out", "wire"), ("in", "wire-in")):
@@ -189,9 +199,13 @@ def wire(options):
 
 # --- what there is ------------------------------------------------------------------------
 
+def names_of_best(kind):
+    return [f"proxy.{kind}.cpu", f"proxy.{kind}.wall"]
+
+
 def names_of_rates(kind):
     return [row.name for flows in FLOWS for window in WINDOWS
-            for row in rates_of(kind, flows, window)] + [f"proxy.{kind}.cpu", f"proxy.{kind}.wall"]
+            for row in rates_of(kind, flows, window)] + names_of_best(kind)
 
 
 GROUPS = [(names_of_rates(kind), lambda options, kind=kind: throughput(kind, options))
