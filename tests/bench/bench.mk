@@ -5,7 +5,7 @@
 #	make bench BENCH_ARGS=--quick	... in less than five minutes
 #	make bench BENCH_ARGS='vm.rr proxy.tcp64'	single rows
 
-BENCH_SOURCES := $(wildcard tests/bench/*.c)
+BENCH_SOURCES := $(filter-out tests/bench/colo.c,$(wildcard tests/bench/*.c))
 BENCH_OBJECTS := $(BENCH_SOURCES:tests/bench/%.c=$(BUILD)/bench/%.o)
 # The rig of tests/scale, without its main().
 BENCH_RIG     := $(addprefix $(BUILD)/scaling-test/,rig.o turns.o clock.o)
@@ -18,13 +18,20 @@ bench: need-root
 	@$(MAKE) --no-print-directory bench-needs
 	@BUILD=$(BUILD) tests/bench/run $(BENCH_ARGS)
 
-bench-needs: vm-needs $(BUILD)/bench-proxy
+bench-needs: vm-needs $(BUILD)/bench-proxy $(BUILD)/bench-colo $(BUILD)/tools/guestd
 
 $(BUILD)/bench/%.o: tests/bench/%.c Makefile | $(BUILD)/bench $(BUILD)/scaling-test/sink.skel.h $(SKELETONS)
 	$(CC) $(ALL_CFLAGS) -Itests/bench -Itests/cases -Itests/scaling -I$(BUILD)/scaling-test -MMD -MP -c $< -o $@
 
-$(BUILD)/bench-proxy: $(BENCH_OBJECTS) $(BENCH_RIG) $(filter-out %/run.o,$(CASES_OBJECTS)) $(LOADER_LIB)
+$(BUILD)/bench-proxy: $(BENCH_OBJECTS)
+$(BUILD)/bench-colo: $(BUILD)/bench/colo.o
+$(BUILD)/bench-proxy $(BUILD)/bench-colo: $(BENCH_RIG) $(filter-out %/run.o,$(CASES_OBJECTS)) $(LOADER_LIB)
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ $(CASES_LDLIBS) -lpthread -o $@
+
+# The guests' server, for a namespace of this machine.
+$(BUILD)/tools/guestd: tests/guest/guestd.c tests/guest/proto.h
+	@mkdir -p $(@D)
+	$(CC) $(tools_cflags) -o $@ $<
 
 $(BUILD)/bench:
 	mkdir -p $@

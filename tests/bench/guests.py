@@ -37,6 +37,7 @@ class Pool:
         self.up.update((side, Guests(side)) for side in new)
         for side in new:
             self.up[side].ready()
+            self.up[side].where = json.loads(self.up[side].ask("where")[0])
         return {side: self.up[side] for side in sides}
 
     def end(self):

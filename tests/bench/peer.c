@@ -26,7 +26,7 @@
 #define TABLE      16384 /* connections that it knows at most */
 #define LOST_NS    50000000ULL
 #define START_NS   10000000000ULL
-#define STALL_NS 15000000000ULL
+#define STALL_NS   15000000000ULL
 #define BUFFER     (8 << 20)
 #define HANDLED_NS 100000
 

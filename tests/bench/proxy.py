@@ -106,11 +106,11 @@ def throughput(kind, options):
     with Both() as both:
         cpus, walls = [], []
         for flows in FLOWS:
-            both.open(kind, flows)
-            for window in WINDOWS:
-                if not options.wants(*names_of_best(kind),
-                                     *(row.name for row in rates_of(kind, flows, window))):
-                    continue
+            windows = [window for window in WINDOWS if options.wants(
+                *names_of_best(kind), *(row.name for row in rates_of(kind, flows, window)))]
+            if windows:
+                both.open(kind, flows)
+            for window in windows:
                 cpu, wall = measure_rates(both, kind, flows, window, options)
                 cpus.append(cpu)
                 walls.append(wall)

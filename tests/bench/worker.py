@@ -64,10 +64,10 @@ class Proxy(Worker):
 
 
 class Guests(Worker):
-    """tests/bench/pair: what a command prints, up to its status."""
+    """tests/bench/pair or replicas: what a command prints, up to its status."""
 
-    def __init__(self, kind):
-        super().__init__(kind, [os.path.join(TOP, "tests/bench/pair"), kind])
+    def __init__(self, kind, script="pair"):
+        super().__init__(kind, [os.path.join(TOP, "tests/bench", script), kind])
 
     def answer(self):
         lines = []
@@ -79,7 +79,6 @@ class Guests(Worker):
 
     def ready(self):
         self.answer()
-        self.where = json.loads(self.ask("where")[0])
 
     def ask(self, line):
         self.say(line)

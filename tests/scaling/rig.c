@@ -190,6 +190,18 @@ int rig_open(struct rig *rig, enum colo_role role, const struct colo_config *siz
 	return rig->ring ? release_start(&rig->dp, 1) : -errno;
 }
 
+int rig_adopt(struct rig *rig, const char *name)
+{
+	int err;
+
+	memset(rig, 0, sizeof(*rig));
+	err = datapath_open(name, &rig->dp);
+	if (err)
+		return err;
+	rig->ring = ring_buffer__new(rig->dp.map_fd[MAP_EVENTS], on_event, rig, NULL);
+	return rig->ring ? release_start(&rig->dp, 1) : -errno;
+}
+
 void rig_close(struct rig *rig)
 {
 	ring_buffer__free(rig->ring);

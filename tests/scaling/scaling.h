@@ -39,6 +39,8 @@ struct rig {
 int rig_enter(void);
 /* `sizes`: 0 in a field is its default. COLO has begun when it returns. */
 int rig_open(struct rig *rig, enum colo_role role, const struct colo_config *sizes);
+/* An instance that another has attached: COLO begins, nothing else is opened. */
+int rig_adopt(struct rig *rig, const char *name);
 void rig_close(struct rig *rig);
 /* What the daemon does when it wakes up. */
 int rig_daemon(struct rig *rig);
