@@ -76,6 +76,8 @@ struct side {
 	int (*run)(uint32_t flows, uint32_t window, uint64_t for_ns, struct took *took);
 	/* As run(), as fast as it goes on both CPUs. */
 	int (*race)(uint32_t flows, uint32_t window, uint64_t for_ns, struct took *took);
+	/* As run(), from one CPU or from two, each with a half of the flows. */
+	int (*cpus)(uint32_t cpus, uint32_t window, uint64_t for_ns, struct took *took);
 	/* `count` frames of P, then their frames of S, from which on time is taken. */
 	int (*hold)(uint32_t flows, uint32_t count, struct took *took);
 	/* ns from S's frame to P's, one pair after the other. */

@@ -5,6 +5,7 @@
  *	open KIND FLOWS HELD
  *	fill
  *	run|race FLOWS WINDOW MS
+ *	cpus CPUS WINDOW MS
  *	wire|wire-in FLOWS MS
  *	hold FLOWS COUNT
  *	latency COUNT
@@ -100,6 +101,8 @@ static int measure(const char *word, const uint32_t number[3], struct took *took
 		return side->run(number[0], number[1], number[2] * MS, took);
 	if (!strcmp(word, "race") && side->race)
 		return side->race(number[0], number[1], number[2] * MS, took);
+	if (!strcmp(word, "cpus") && side->cpus)
+		return side->cpus(number[0], number[1], number[2] * MS, took);
 	if (!strcmp(word, "hold") && side->hold)
 		return side->hold(number[0], number[1], took);
 	if (!strcmp(word, "wire") && side->wire)

@@ -34,18 +34,30 @@ static bool open_now;
 
 /* ---- sending ------------------------------------------------------------------ */
 
-static int send_p(uint32_t *flow, uint32_t flows, unsigned int count)
+/* Flows in turn: first, first + 1, ..., `count` of them. */
+struct range {
+	uint32_t first, count, at;
+};
+
+static uint32_t range_next(struct range *range)
 {
-	static struct ready ready;
+	uint32_t flow = range->first + range->at;
+
+	range->at = range->at + 1 < range->count ? range->at + 1 : 0;
+	return flow;
+}
+
+static int send_p(struct range *range, unsigned int count)
+{
+	static __thread struct ready ready;
 
 	for (unsigned int i = 0; i < count; i++) {
 		struct iovec parts[3] = {{&p_frames.vnet, sizeof(p_frames.vnet)}};
 
-		frames_next(&p_frames, *flow, &ready);
+		frames_next(&p_frames, range_next(range), &ready);
 		memcpy(parts + 1, ready.parts, sizeof(ready.parts));
 		if (writev(rig.guest, parts, 3) < 0)
 			return -errno;
-		*flow = *flow + 1 < flows ? *flow + 1 : 0;
 	}
 	return 0;
 }
@@ -62,18 +74,18 @@ static struct virtio_net_hdr link_vnet(void)
 	return vnet;
 }
 
-static int send_s(uint32_t *flow, uint32_t flows, unsigned int count)
+static int send_s(struct range *range, unsigned int count)
 {
 	uint16_t tag[2] = {htons(COLO_LINK_PROTO), htons(colo_link_vid(COLO_LINK_OUTPUT, 1))};
 	struct virtio_net_hdr vnet = link_vnet();
-	static struct ready ready[CHUNK];
+	static __thread struct ready ready[CHUNK];
 	struct mmsghdr messages[CHUNK] = {};
 	struct iovec parts[CHUNK][5];
 
 	for (unsigned int i = 0; i < count; i++) {
 		struct iovec *part = parts[i];
 
-		frames_next(&s_frames, *flow, &ready[i]);
+		frames_next(&s_frames, range_next(range), &ready[i]);
 		part[0] = (struct iovec){&vnet, sizeof(vnet)};
 		part[1] = (struct iovec){ready[i].head, 2 * ETH_ALEN};
 		part[2] = (struct iovec){tag, sizeof(tag)};
@@ -81,7 +93,6 @@ static int send_s(uint32_t *flow, uint32_t flows, unsigned int count)
 					 s_frames.head - 2 * ETH_ALEN};
 		part[4] = ready[i].parts[1];
 		messages[i].msg_hdr = (struct msghdr){.msg_iov = part, .msg_iovlen = 5};
-		*flow = *flow + 1 < flows ? *flow + 1 : 0;
 	}
 	for (unsigned int done = 0; done < count;) {
 		int sent = sendmmsg(rig.other, messages + done, count - done, 0);
@@ -93,20 +104,44 @@ static int send_s(uint32_t *flow, uint32_t flows, unsigned int count)
 	return 0;
 }
 
-/* A window of P, all of which is held, then of S. */
-static int send_window(uint32_t flows, unsigned int window, uint32_t *p_flow, uint32_t *s_flow)
+/* Both guests', of the same flows. */
+struct pairs {
+	struct range p, s;
+};
+
+static struct pairs pairs_of(uint32_t first, uint32_t count)
+{
+	return (struct pairs){{first, count, 0}, {first, count, 0}};
+}
+
+typedef int (*send_fn)(struct pairs *pairs, unsigned int window);
+
+static int send_guest(struct pairs *pairs, unsigned int window)
 {
 	int err = 0;
 
 	for (unsigned int done = 0, n; done < window && !err; done += n) {
 		n = window - done < CHUNK ? window - done : CHUNK;
-		err = send_p(p_flow, flows, n);
-	}
-	for (unsigned int done = 0, n; done < window && !err; done += n) {
-		n = window - done < CHUNK ? window - done : CHUNK;
-		err = send_s(s_flow, flows, n);
+		err = send_p(&pairs->p, n);
 	}
 	return err;
+}
+
+static int send_other(struct pairs *pairs, unsigned int window)
+{
+	int err = 0;
+
+	for (unsigned int done = 0, n; done < window && !err; done += n) {
+		n = window - done < CHUNK ? window - done : CHUNK;
+		err = send_s(&pairs->s, n);
+	}
+	return err;
+}
+
+/* A window of P, all of which is held, then of S. */
+static int send_window(struct pairs *pairs, unsigned int window)
+{
+	return send_guest(pairs, window) ?: send_other(pairs, window);
 }
 
 /* ---- what it took -------------------------------------------------------------- */
@@ -161,27 +196,18 @@ static void set_mode(enum colo_mode mode)
 	rig.dp.session->mode = mode;
 }
 
-typedef int (*send_fn)(uint32_t flows, unsigned int window, uint32_t *p_flow, uint32_t *s_flow);
-
-/* Only P's frames. */
-static int send_guest(uint32_t flows, unsigned int window, uint32_t *p_flow, uint32_t *s_flow)
-{
-	(void)s_flow;
-	return send_p(p_flow, flows, window);
-}
-
 /* The sender alone, for as many pairs: the programs drop all. */
 static int sender_alone(send_fn send, uint32_t flows, uint32_t window, uint64_t pairs,
 			uint64_t *cpu_ns)
 {
-	uint32_t p_flow = 0, s_flow = 0;
+	struct pairs pairs_sent = pairs_of(0, flows);
 	uint64_t done = 0, begun;
 	int err = 0;
 
 	set_mode(COLO_MODE_SHUT);
 	begun = scale_cpu_ns() + softirq_threads_ns();
 	for (; done < pairs && !err; done += window)
-		err = send(flows, window, &p_flow, &s_flow);
+		err = send(&pairs_sent, window);
 	*cpu_ns = (scale_cpu_ns() + softirq_threads_ns() - begun) * ((double)pairs / done);
 	set_mode(COLO_MODE_PRIMARY);
 	return err;
@@ -213,12 +239,12 @@ static int subtract_sender(send_fn send, uint32_t flows, uint32_t window, struct
 static int ours_run(uint32_t flows, uint32_t window, uint64_t for_ns, struct took *took)
 {
 	struct marks from = marks_now();
+	struct pairs pairs = pairs_of(0, flows);
 	uint64_t end = from.wall + for_ns;
-	uint32_t p_flow = 0, s_flow = 0;
 	int err = 0;
 
 	do {
-		err = send_window(flows, window, &p_flow, &s_flow);
+		err = send_window(&pairs, window);
 		took->pairs += window;
 	} while (!err && scale_now() < end);
 	err = err ?: wait_arrived(from.arrived + took->pairs);
@@ -228,19 +254,13 @@ static int ours_run(uint32_t flows, uint32_t window, uint64_t for_ns, struct too
 
 static int ours_hold(uint32_t flows, uint32_t count, struct took *took)
 {
-	uint32_t p_flow = 0, s_flow = 0;
+	struct pairs pairs = pairs_of(0, flows);
 	struct marks from;
-	int err = 0;
+	int err;
 
-	for (uint32_t done = 0, n; done < count && !err; done += n) {
-		n = count - done < CHUNK ? count - done : CHUNK;
-		err = send_p(&p_flow, flows, n);
-	}
+	err = send_guest(&pairs, count);
 	from = marks_now();
-	for (uint32_t done = 0, n; done < count && !err; done += n) {
-		n = count - done < CHUNK ? count - done : CHUNK;
-		err = send_s(&s_flow, flows, n);
-	}
+	err = err ?: send_other(&pairs, count);
 	err = err ?: wait_arrived(from.arrived + count);
 	took->pairs = count;
 	took_add(took, &from);
@@ -249,13 +269,13 @@ static int ours_hold(uint32_t flows, uint32_t count, struct took *took)
 
 static int ours_fill(void)
 {
-	uint32_t flows = p_frames.flows, p_flow = 0, s_flow = 0;
-	uint64_t want = rig_arrived(&rig) + flows;
+	struct pairs pairs = pairs_of(0, p_frames.flows);
+	uint64_t want = rig_arrived(&rig) + p_frames.flows;
 	int err = 0;
 
-	for (uint32_t done = 0, n; done < flows && !err; done += n) {
-		n = flows - done < CHUNK ? flows - done : CHUNK;
-		err = send_p(&p_flow, flows, n) ?: send_s(&s_flow, flows, n);
+	for (uint32_t done = 0, n; done < p_frames.flows && !err; done += n) {
+		n = p_frames.flows - done < CHUNK ? p_frames.flows - done : CHUNK;
+		err = send_window(&pairs, n);
 	}
 	return err ?: wait_arrived(want);
 }
@@ -272,7 +292,7 @@ static struct {
 
 static void *race_s(void *context)
 {
-	uint32_t flow = 0;
+	struct range range = {0, race.flows, 0};
 
 	(void)context;
 	scale_cpu(1);
@@ -285,7 +305,7 @@ static void *race_s(void *context)
 			continue;
 		}
 		n = n < CHUNK ? n : CHUNK;
-		err = send_s(&flow, race.flows, n);
+		err = send_s(&range, n);
 		if (err)
 			race.error = err;
 		race.s_sent += n;
@@ -297,8 +317,8 @@ static int ours_race(uint32_t flows, uint32_t window, uint64_t for_ns, struct to
 {
 	unsigned int chunk = window / 2 < CHUNK ? window / 2 : CHUNK;
 	struct marks from = marks_now();
+	struct range range = {0, flows, 0};
 	uint64_t end = from.wall + for_ns;
-	uint32_t flow = 0;
 	pthread_t thread;
 
 	race.flows = flows;
@@ -315,7 +335,7 @@ static int ours_race(uint32_t flows, uint32_t window, uint64_t for_ns, struct to
 			sched_yield();
 			continue;
 		}
-		err = send_p(&flow, flows, chunk);
+		err = send_p(&range, chunk);
 		if (err)
 			race.error = err;
 		race.p_sent += chunk;
@@ -328,19 +348,67 @@ static int ours_race(uint32_t flows, uint32_t window, uint64_t for_ns, struct to
 	return race.error;
 }
 
+/* Pairs of flows of its own, from each CPU that takes part. */
+struct share {
+	struct pairs pairs;
+	uint32_t window;
+	unsigned int cpu;
+	uint64_t end, sent;
+	int error;
+};
+
+static void *share_run(void *context)
+{
+	struct share *share = context;
+
+	scale_cpu(share->cpu);
+	do {
+		share->error = send_window(&share->pairs, share->window);
+		share->sent += share->window;
+	} while (!share->error && scale_now() < share->end);
+	return NULL;
+}
+
+static int ours_cpus(uint32_t cpus, uint32_t window, uint64_t for_ns, struct took *took)
+{
+	struct marks from = marks_now();
+	struct share shares[2] = {};
+	uint32_t flows = p_frames.flows / 2;
+	pthread_t thread;
+	int err;
+
+	for (unsigned int i = 0; i < 2; i++)
+		shares[i] = (struct share){
+			.pairs = pairs_of(i * flows, flows),
+			.window = window,
+			.cpu = i,
+			.end = from.wall + for_ns,
+		};
+	if (cpus == 2 && pthread_create(&thread, NULL, share_run, &shares[1]))
+		return -EAGAIN;
+	share_run(&shares[0]);
+	if (cpus == 2)
+		pthread_join(thread, NULL);
+	took->pairs = shares[0].sent + shares[1].sent;
+	took->wall_ns = scale_now() - from.wall;
+	took->program_ns = rig_program_ns(&rig) - from.program;
+	err = shares[0].error ?: shares[1].error;
+	return err ?: wait_arrived(from.arrived + took->pairs);
+}
+
 /* ---- one at a time ----------------------------------------------------------------- */
 
 static int ours_latency(uint32_t count, uint32_t *ns)
 {
 	volatile unsigned long long *arrived_ns = &rig.sink->bss->arrived_ns;
-	uint32_t p_flow = 0, s_flow = 0;
+	struct pairs pairs = pairs_of(0, 1);
 
 	for (uint32_t i = 0; i < count; i++) {
 		uint64_t want = rig_arrived(&rig) + 1, begun;
-		int err = send_p(&p_flow, 1, 1);
+		int err = send_p(&pairs.p, 1);
 
 		begun = scale_now();
-		err = err ?: send_s(&s_flow, 1, 1);
+		err = err ?: send_s(&pairs.s, 1);
 		err = err ?: wait_arrived(want);
 		if (err)
 			return err;
@@ -352,13 +420,13 @@ static int ours_latency(uint32_t count, uint32_t *ns)
 static int ours_wire(uint32_t flows, uint64_t for_ns, struct took *took)
 {
 	struct marks from = marks_now();
+	struct pairs pairs = pairs_of(0, flows);
 	uint64_t end = from.wall + for_ns;
-	uint32_t flow = 0;
 	int err = 0;
 
 	set_mode(COLO_MODE_WIRE);
 	do {
-		err = send_p(&flow, flows, CHUNK);
+		err = send_guest(&pairs, CHUNK);
 		took->pairs += CHUNK;
 	} while (!err && scale_now() < end);
 	err = err ?: wait_arrived(from.arrived + took->pairs);
@@ -419,6 +487,7 @@ const struct side ours_side = {
 	.fill = ours_fill,
 	.run = ours_run,
 	.race = ours_race,
+	.cpus = ours_cpus,
 	.hold = ours_hold,
 	.latency = ours_latency,
 	.wire = ours_wire,

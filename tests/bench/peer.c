@@ -293,6 +293,13 @@ static int peer_run(uint32_t flows, uint32_t window, uint64_t for_ns, struct too
 	return err;
 }
 
+/* It has one thread, whoever sends. */
+static int peer_cpus(uint32_t cpus, uint32_t window, uint64_t for_ns, struct took *took)
+{
+	(void)cpus;
+	return peer_run(p_out.frames.flows, window, for_ns, took);
+}
+
 /* From when all of P's have been taken from the socket. */
 static int wait_taken(void)
 {
@@ -421,6 +428,7 @@ const struct side peer_side = {
 	.fill = peer_fill,
 	.run = peer_run,
 	.race = peer_run,
+	.cpus = peer_cpus,
 	.hold = peer_hold,
 	.latency = peer_latency,
 };

@@ -171,6 +171,26 @@ def scale_held(options):
             yield row
 
 
+def scale_cpus(options):
+    """QEMU's has one thread; ours is where the frames come."""
+    rows = [Row(f"proxy.scale.cpus{cpus}", "pairs/s",
+                target="cpus1 x 1.6" if cpus == 2 else "") for cpus in (1, 2)]
+    with Both() as both:
+        both.open("tcp1448", 128)
+        for turn in in_turns(options.runs):
+            for name in turn:
+                for cpus, row in enumerate(rows, 1):
+                    took = both.side[name].ask(f"cpus {cpus} 64 {options.ms}")
+                    row.add(name, rate(took, "wall_ns"))
+        ours = both.side["ours"]
+        ours.ask("stats on")
+        for cpus, row in enumerate(rows, 1):
+            took = ours.ask(f"cpus {cpus} 64 {options.ms}")
+            row.detail("program_ns_per_pair", took["program_ns"] / took["pairs"])
+        ours.ask("stats off")
+    yield from rows
+
+
 # --- outside COLO ------------------------------------------------------------------------
 
 def wire_names():
@@ -214,4 +234,5 @@ GROUPS.append((wire_names(), wire))
 GROUPS.append((["proxy.latency.p50", "proxy.latency.p99"], latency))
 GROUPS.append(([f"proxy.scale.{what}{word}" for _, word in RESIDENT
                 for what in ("resident", "active")], scale_resident))
+GROUPS.append((["proxy.scale.cpus1", "proxy.scale.cpus2"], scale_cpus))
 GROUPS.append(([f"proxy.scale.held{held}" for held in HELD], scale_held))

@@ -26,7 +26,6 @@ def replicas(options):
                 for side in SIDES if i % 2 else SIDES[::-1]:
                     answer, = up[side].load(f"{load} --seconds {options.seconds}")
                     row.add(side, answer[field])
-            row.detail("of_wire", row.median("ours") / row.median("wire"))
             yield row
     finally:
         for worker in up.values():

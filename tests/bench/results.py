@@ -54,6 +54,7 @@ class Row:
         row.update({side: self.median(side) for side in COLUMNS})
         row["ratio_peer"] = self.ratio("peer")
         row["ratio_ceiling"] = self.ratio("ceiling")
+        row["ratio_wire"] = self.ratio("wire")
         row["runs"] = self.runs()
         row["less_is_better"] = self.less
         row["target"] = self.target
@@ -87,13 +88,14 @@ def table_line(row):
     cells = [row["name"], row["unit"]]
     cells += [spread(row, side) for side in ("ours", "peer")]
     cells += [number(row[side]) for side in ("native", "ceiling", "wire")]
-    cells += [number(row["ratio_peer"]), number(row["ratio_ceiling"]), str(row["runs"])]
+    cells += [number(row["ratio_peer"]), number(row["ratio_ceiling"]),
+              number(row["ratio_wire"]), str(row["runs"])]
     return cells
 
 
 HEAD = ["row", "unit", "ours (min..max)", "peer (min..max)", "native", "ceiling", "wire",
-        "/peer", "/ceiling", "runs"]
-WIDTHS = [28, 16, 34, 34, 9, 9, 10, 7, 8, 4]
+        "/peer", "/ceiling", "/wire", "runs"]
+WIDTHS = [28, 16, 34, 34, 9, 9, 10, 7, 8, 7, 4]
 
 
 def print_line(cells):
