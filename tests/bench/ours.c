@@ -29,7 +29,7 @@ bool verbose; /* of the case runner's parts */
 
 static struct rig rig;
 static struct turns turns;
-static struct frames p_frames, s_frames;
+static struct frames p_frames, s_frames, kept;
 static bool open_now;
 
 /* ---- sending ------------------------------------------------------------------ */
@@ -196,60 +196,84 @@ static void set_mode(enum colo_mode mode)
 	rig.dp.session->mode = mode;
 }
 
-/* The sender alone, for as many pairs: the programs drop all. */
-static int sender_alone(send_fn send, uint32_t flows, uint32_t window, uint64_t pairs,
-			uint64_t *cpu_ns)
+static void rounds_copy(struct frames *to, const struct frames *from)
 {
-	struct pairs pairs_sent = pairs_of(0, flows);
+	memcpy(to->rounds, from->rounds, from->flows * sizeof(*from->rounds));
+}
+
+/* What a run does, in slices between which the sender is measured. */
+struct work {
+	send_fn send;
+	enum colo_mode mode;
+	struct pairs pairs;
+	uint32_t window;
+	uint64_t alone_ns; /* what the sender takes alone for as many */
+};
+
+static int slice(struct work *work, uint64_t for_ns, struct took *took)
+{
+	struct marks from = marks_now();
+	uint64_t end = from.wall + for_ns, sent = 0;
+	int err;
+
+	do {
+		err = work->send(&work->pairs, work->window);
+		sent += work->window;
+	} while (!err && scale_now() < end);
+	err = err ?: wait_arrived(from.arrived + sent);
+	took_add(took, &from);
+	took->pairs += sent;
+	return err;
+}
+
+/* Of the same flows, half as many or a window; the programs drop all. */
+static int sender_alone(struct work *work, uint64_t pairs)
+{
+	struct pairs again = work->pairs;
 	uint64_t done = 0, begun;
 	int err = 0;
 
 	set_mode(COLO_MODE_SHUT);
 	begun = scale_cpu_ns() + softirq_threads_ns();
-	for (; done < pairs && !err; done += window)
-		err = send(&pairs_sent, window);
-	*cpu_ns = (scale_cpu_ns() + softirq_threads_ns() - begun) * ((double)pairs / done);
-	set_mode(COLO_MODE_PRIMARY);
+	do {
+		err = work->send(&again, work->window);
+		done += work->window;
+	} while (!err && done < pairs / 2);
+	work->alone_ns +=
+		(scale_cpu_ns() + softirq_threads_ns() - begun) * ((double)pairs / done);
+	set_mode(work->mode);
 	return err;
 }
 
-static void rounds_restore(struct frames *frames, const uint32_t *rounds, uint32_t flows)
-{
-	memcpy(frames->rounds, rounds, flows * sizeof(*rounds));
-}
+#define SLICES 8
 
-/* Half as many as were sent, or as few as a window. What was dropped comes again. */
-static int subtract_sender(send_fn send, uint32_t flows, uint32_t window, struct took *took)
+static int run_work(struct work *work, uint64_t for_ns, struct took *took)
 {
-	static uint32_t rounds[1 << 20];
-	uint64_t pairs = took->pairs / 2 / window * window ?: window, alone;
-	int err;
+	int err = 0;
 
-	memcpy(rounds, s_frames.rounds, flows * sizeof(*rounds));
-	err = sender_alone(send, flows, window, pairs, &alone);
-	rounds_restore(&p_frames, rounds, flows);
-	rounds_restore(&s_frames, rounds, flows);
-	alone = alone * ((double)took->pairs / pairs);
-	if (!err && alone >= took->cpu_ns)
+	set_mode(work->mode);
+	for (int i = 0; i < SLICES && !err; i++) {
+		uint64_t before = took->pairs;
+
+		err = slice(work, for_ns / SLICES, took);
+		/* what is dropped was not sent: it comes again */
+		rounds_copy(&kept, &s_frames);
+		err = err ?: sender_alone(work, took->pairs - before);
+		rounds_copy(&p_frames, &kept);
+		rounds_copy(&s_frames, &kept);
+	}
+	set_mode(COLO_MODE_PRIMARY);
+	if (!err && work->alone_ns >= took->cpu_ns)
 		return -ERANGE;
-	took->cpu_ns -= alone;
+	took->cpu_ns -= work->alone_ns;
 	return err;
 }
 
 static int ours_run(uint32_t flows, uint32_t window, uint64_t for_ns, struct took *took)
 {
-	struct marks from = marks_now();
-	struct pairs pairs = pairs_of(0, flows);
-	uint64_t end = from.wall + for_ns;
-	int err = 0;
+	struct work work = {send_window, COLO_MODE_PRIMARY, pairs_of(0, flows), window, 0};
 
-	do {
-		err = send_window(&pairs, window);
-		took->pairs += window;
-	} while (!err && scale_now() < end);
-	err = err ?: wait_arrived(from.arrived + took->pairs);
-	took_add(took, &from);
-	return err ?: subtract_sender(send_window, flows, window, took);
+	return run_work(&work, for_ns, took);
 }
 
 static int ours_hold(uint32_t flows, uint32_t count, struct took *took)
@@ -417,23 +441,12 @@ static int ours_latency(uint32_t count, uint32_t *ns)
 	return 0;
 }
 
+/* P's numbers stay those of S, which says nothing. */
 static int ours_wire(uint32_t flows, uint64_t for_ns, struct took *took)
 {
-	struct marks from = marks_now();
-	struct pairs pairs = pairs_of(0, flows);
-	uint64_t end = from.wall + for_ns;
-	int err = 0;
+	struct work work = {send_guest, COLO_MODE_WIRE, pairs_of(0, flows), CHUNK, 0};
 
-	set_mode(COLO_MODE_WIRE);
-	do {
-		err = send_guest(&pairs, CHUNK);
-		took->pairs += CHUNK;
-	} while (!err && scale_now() < end);
-	err = err ?: wait_arrived(from.arrived + took->pairs);
-	took_add(took, &from);
-	rounds_restore(&p_frames, s_frames.rounds, flows);
-	set_mode(COLO_MODE_PRIMARY);
-	return err ?: subtract_sender(send_guest, flows, CHUNK, took);
+	return run_work(&work, for_ns, took);
 }
 
 /* ---- the instance ------------------------------------------------------------------ */
@@ -460,6 +473,7 @@ static void ours_close(void)
 	rig_close(&rig);
 	frames_free(&p_frames);
 	frames_free(&s_frames);
+	frames_free(&kept);
 	open_now = false;
 }
 
@@ -475,6 +489,7 @@ static int ours_open(const struct setup *setup)
 	rig_offloads = setup->kind->gso;
 	err = err ?: frames_make(&p_frames, setup->kind, setup->flows);
 	err = err ?: frames_make(&s_frames, setup->kind, setup->flows);
+	err = err ?: frames_make(&kept, setup->kind, setup->flows);
 	err = err ?: rig_open(&rig, COLO_ROLE_PRIMARY, &config);
 	err = err ?: turns_begin(&turns, &rig);
 	open_now = !err;

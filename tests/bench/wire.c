@@ -109,7 +109,7 @@ static int wire_out(uint32_t flows, uint64_t for_ns, struct took *took)
 	uint32_t flow = 0;
 
 	do {
-		struct ready ready;
+		struct ready ready = {};
 
 		for (int i = 0; i < CHUNK; i++) {
 			struct iovec parts[3] = {{&p_frames.vnet, sizeof(p_frames.vnet)}};

@@ -292,13 +292,20 @@ static const struct command {
 };
 
 static const struct option long_options[] = {
-	{"host", required_argument, NULL, 'h'},   {"port", required_argument, NULL, 'p'},
-	{"count", required_argument, NULL, 'n'},  {"seconds", required_argument, NULL, 's'},
-	{"until-signal", no_argument, NULL, 'u'}, {"timeout", required_argument, NULL, 't'},
-	{"size", required_argument, NULL, 'S'},   {"window", required_argument, NULL, 'w'},
-	{"first", required_argument, NULL, 'f'},  {"rate", required_argument, NULL, 'r'},
-	{"keepalive", no_argument, NULL, 'k'},    {"progress", required_argument, NULL, 'P'},
-	{"file", required_argument, NULL, 'F'},   {"gaps", required_argument, NULL, 'g'},
+	{"host", required_argument, NULL, 'h'},
+	{"port", required_argument, NULL, 'p'},
+	{"count", required_argument, NULL, 'n'},
+	{"seconds", required_argument, NULL, 's'},
+	{"until-signal", no_argument, NULL, 'u'},
+	{"timeout", required_argument, NULL, 't'},
+	{"size", required_argument, NULL, 'S'},
+	{"window", required_argument, NULL, 'w'},
+	{"first", required_argument, NULL, 'f'},
+	{"rate", required_argument, NULL, 'r'},
+	{"keepalive", no_argument, NULL, 'k'},
+	{"progress", required_argument, NULL, 'P'},
+	{"file", required_argument, NULL, 'F'},
+	{"gaps", required_argument, NULL, 'g'},
 	{NULL, 0, NULL, 0},
 };
 
