@@ -88,6 +88,12 @@ struct side {
 	int (*wire_in)(uint32_t flows, uint64_t for_ns, struct took *took);
 };
 
+/* Few at a time are held several times. */
+static inline unsigned int hold_times(uint32_t count)
+{
+	return count < 64 ? 16 : 1;
+}
+
 extern const struct side ours_side, peer_side;
 /* Outside COLO, and a bridge of the kernel: only wire, wire_in. */
 extern const struct side wire_side, bridge_side;

@@ -32,11 +32,13 @@ class Pool:
         self.up = {}
 
     def get(self, sides):
-        new = [side for side in sides if side not in self.up]
-        self.up.update((side, Guests(side)) for side in new)
-        for side in new:
-            self.up[side].ready()
-            self.up[side].where = json.loads(self.up[side].ask("where")[0])
+        for side in sides:
+            if side in self.up:
+                continue
+            # one after the other: guests that boot at once are slow to come up
+            worker = self.up[side] = Guests(side)
+            worker.ready()
+            worker.where = json.loads(worker.ask("where")[0])
         return {side: self.up[side] for side in sides}
 
     def end(self):

@@ -313,34 +313,52 @@ static int wait_taken(void)
 	return cpu == before ? 0 : -ETIMEDOUT;
 }
 
-static int peer_hold(uint32_t flows, uint32_t count, struct took *took)
+/* All of P's, and they are held. */
+static int hold_p(uint32_t flows, uint64_t limit)
 {
-	uint64_t out = in.frames, limit = p_out.begun + count, begun, cpu;
 	uint64_t stall = scale_now() + STALL_NS;
 	int err = 0;
 
-	flows_begin();
 	while (!err && (p_out.begun < limit || p_out.part < p_out.end)) {
 		if (!go_on(&p_out, flows, limit, &err) && !err)
 			wait_more(true, false);
 		if (scale_now() > stall)
 			err = -ETIMEDOUT;
 	}
-	err = err ?: wait_taken();
-	begun = scale_now();
-	cpu = thread_ns(child, iothread);
-	for (stall = begun + STALL_NS; !err && in.frames - out < count;) {
+	return err ?: wait_taken();
+}
+
+static int release_by_s(uint32_t flows, uint64_t limit, struct took *took)
+{
+	uint64_t out = in.frames, count = limit - s_out.begun, cpu = thread_ns(child, iothread);
+	uint64_t begun = scale_now();
+	int err = 0;
+
+	while (!err && in.frames - out < count) {
 		bool any = go_on(&s_out, flows, limit, &err);
 
 		any |= read_more(&err);
 		if (!any)
 			wait_more(false, s_out.part < s_out.end);
-		if (scale_now() > stall)
+		if (scale_now() > begun + STALL_NS)
 			err = -ETIMEDOUT;
 	}
-	took->wall_ns = scale_now() - begun;
-	took->cpu_ns = thread_ns(child, iothread) - cpu;
-	took->pairs = in.frames - out;
+	took->wall_ns += scale_now() - begun;
+	took->cpu_ns += thread_ns(child, iothread) - cpu;
+	took->pairs += in.frames - out;
+	return err;
+}
+
+static int peer_hold(uint32_t flows, uint32_t count, struct took *took)
+{
+	int err = 0;
+
+	flows_begin();
+	for (unsigned int i = 0; i < hold_times(count) && !err; i++) {
+		uint64_t limit = p_out.begun + count;
+
+		err = hold_p(flows, limit) ?: release_by_s(flows, limit, took);
+	}
 	return err;
 }
 
