@@ -52,70 +52,12 @@ POOL = Pool()
 
 def load_line(load, options):
     """Sizes are such that a transfer ends in the time, if QEMU's proxy does not stall it."""
-    size = f" --size {5 if options.quick else 20}000000" if load in ("down", "up") else ""
+    size = f" --size {2 if options.quick else 20}000000" if load in ("down", "up") else ""
     return f"{load}{size} --seconds {options.seconds}"
 
 
 def mean(answers, field):
     return statistics.fmean(answer[field] for answer in answers)
-
-
-# --- rates and times of clients ---------------------------------------------------------
-
-RATES = (
-    # row, load, what of the client's answer, unit, target
-    ("vm.rr", "rr", "rate", "requests/s", "peer x 1.8, ceiling x 0.85"),
-    ("vm.rr16k", "rr --size 16384", "rate", "requests/s", "peer x 1.8, ceiling x 0.85"),
-    ("vm.http", "http", "rate", "requests/s", "peer x 10, ceiling x 0.85"),
-    ("vm.down", "down", "MBps", "MB/s", "peer x 2, ceiling x 0.75"),
-    ("vm.up", "up", "MBps", "MB/s", "peer x 1.5, ceiling x 0.75"),
-)
-DELAYS = ((200, "peer x 3"), (20, "peer x 10"))
-
-
-def client_rows(up, row, tail, load, field, options):
-    """One load, in turns; `tail` is a row of the 99th percentile, or None."""
-    line = load_line(load, options)
-    for side in SIDES:
-        up[side].load(line)
-    for turn in in_turns(options.runs, SIDES):
-        for side in turn:
-            before = requests(up[side]) if side == "ours" else 0
-            answers = up[side].load(line)
-            row.add(side, mean(answers, field))
-            if tail:
-                tail.add(side, mean(answers, "p99_us") / 1000)
-            if side == "ours":
-                row.detail("checkpoints_asked_for", requests(up[side]) - before)
-    yield row
-    if tail:
-        yield tail
-
-
-def requests(worker):
-    return int(worker.ask("requests")[0])
-
-
-def rates(up, options):
-    for name, load, field, unit, target in RATES:
-        if not options.wants(name, name + ".p99"):
-            continue
-        row = Row(name, unit, SIDES, target=target)
-        tail = Row(name + ".p99", "ms", SIDES, less=True,
-                   target="native + 10 ms" if name == "vm.http" else "")
-        yield from client_rows(up, row, None if field == "MBps" else tail, load, field, options)
-
-
-def delays(up, options):
-    for delay, target in DELAYS:
-        if not options.wants(f"vm.rr.delay{delay}"):
-            continue
-        for side in ("ours", "peer"):
-            up[side].ask(f"delay {delay}")
-        row = Row(f"vm.rr.delay{delay}", "requests/s", SIDES, target=target)
-        yield from client_rows(up, row, None, "rr", "rate", options)
-    for side in ("ours", "peer"):
-        up[side].ask(f"delay {DELAY_MS}")
 
 
 # --- CPU time of the proxies ----------------------------------------------------------------
@@ -162,15 +104,6 @@ def proxy_ns(side, where):
     return main_loops_ns(where)
 
 
-CPU = (
-    # row, load, per how many of what of the client's answer, unit
-    ("cpu.rr", "rr", "requests", 1e5, "CPU s/100k requests"),
-    ("cpu.http", "http", "requests", 1e5, "CPU s/100k requests"),
-    ("cpu.down", "down", "bytes", 1e9, "CPU s/GB"),
-    ("cpu.up", "up", "bytes", 1e9, "CPU s/GB"),
-)
-
-
 @contextlib.contextmanager
 def run_times():
     """Programs say how long they ran, which costs some: only here."""
@@ -186,27 +119,116 @@ def run_times():
             file.write(before)
 
 
-def proxy_share(worker, load, field, per, options):
+# --- rates, times and CPU time, from the same samples -------------------------------------
+
+class Load:
+    """What a client does, and the rows that come of it."""
+
+    def __init__(self, name, line, field, unit, target, cpu=None):
+        self.name = name
+        self.line = line
+        self.field = field  # of the client's answer
+        self.unit = unit
+        self.target = target
+        self.cpu = cpu  # name, field, how many of it, unit
+
+    def names(self):
+        tail = [self.name + ".p99"] if self.field == "rate" else []
+        return [self.name] + tail + ([self.cpu[0]] if self.cpu else [])
+
+
+PER_REQUESTS = ("requests", 1e5, "CPU s/100k requests")
+PER_BYTES = ("bytes", 1e9, "CPU s/GB")
+LOADS = (
+    Load("vm.rr", "rr", "rate", "requests/s", "peer x 1.8, ceiling x 0.85",
+         ("cpu.rr", *PER_REQUESTS)),
+    Load("vm.rr16k", "rr --size 16384", "rate", "requests/s", "peer x 1.8, ceiling x 0.85"),
+    Load("vm.http", "http", "rate", "requests/s", "peer x 10, ceiling x 0.85",
+         ("cpu.http", *PER_REQUESTS)),
+    Load("vm.down", "down", "MBps", "MB/s", "peer x 2, ceiling x 0.75", ("cpu.down", *PER_BYTES)),
+    Load("vm.up", "up", "MBps", "MB/s", "peer x 1.5, ceiling x 0.75", ("cpu.up", *PER_BYTES)),
+)
+DELAYS = {200: "peer x 3", 20: "peer x 10"}
+
+
+def requests(worker):
+    return int(worker.ask("requests")[0])
+
+
+def sample(worker, line):
+    """What its clients say, what the proxy took, and what it asked for."""
+    ours = worker.name == "ours"
+    asked = requests(worker) if ours else 0
     before = proxy_ns(worker.name, worker.where)
-    answers = worker.load(load_line(load, options))
+    answers = worker.load(line)
     used = proxy_ns(worker.name, worker.where) - before
-    return used / 1e9 / (sum(answer[field] for answer in answers) / len(answers)) * per
+    return answers, used / 1e9, requests(worker) - asked if ours else 0
 
 
-def cpu(up, options):
-    sides = ("ours", "peer", "ceiling")
+class Rows:
+    """Of one load."""
+
+    def __init__(self, load):
+        self.load = load
+        self.rate = Row(load.name, load.unit, SIDES, target=load.target)
+        self.tail = Row(load.name + ".p99", "ms", SIDES, less=True,
+                        target="native + 10 ms" if load.name == "vm.http" else "")
+        self.cpu = None
+        if load.cpu:
+            self.cpu = Row(load.cpu[0], load.cpu[3], ("ours", "peer"), less=True,
+                           target="peer / 5")
+
+    def add(self, samples):
+        """A turn's, of all sides."""
+        took = {}
+        for side, (answers, cpu, asked) in samples.items():
+            self.rate.add(side, mean(answers, self.load.field))
+            self.tail.add(side, mean(answers, "p99_us") / 1000)
+            if side == "ours":
+                self.rate.detail("checkpoints_asked_for", asked)
+            if self.cpu:
+                took[side] = cpu / mean(answers, self.load.cpu[1]) * self.load.cpu[2]
+        if self.cpu:
+            self.cpu.add("ours", took["ours"])
+            # the ceiling's two main loops have done as much without a proxy
+            self.cpu.add("peer", took["peer"] - took["ceiling"])
+            self.cpu.detail("peer_with_main_loops", took["peer"])
+
+    def all(self):
+        yield self.rate
+        if self.load.field == "rate":
+            yield self.tail
+        if self.cpu:
+            yield self.cpu
+
+
+def measure(up, load, options):
+    rows = Rows(load)
+    line = load_line(load.line, options)
+    for side in SIDES:
+        up[side].load(line)
+    for turn in in_turns(options.runs, SIDES):
+        rows.add({side: sample(up[side], line) for side in turn})
+    return rows
+
+
+def rates(up, options):
     with run_times():
-        for name, load, field, per, unit in CPU:
-            if not options.wants(name):
-                continue
-            row = Row(name, unit, ("ours", "peer"), less=True, target="peer / 5")
-            for turn in in_turns(options.runs, sides):
-                took = {side: proxy_share(up[side], load, field, per, options) for side in turn}
-                row.add("ours", took["ours"])
-                # the ceiling's two main loops have done as much without a proxy
-                row.add("peer", took["peer"] - took["ceiling"])
-                row.detail("peer_with_main_loops", took["peer"])
-            yield row
+        for load in LOADS:
+            if options.wants(*load.names()):
+                yield from measure(up, load, options).all()
+
+
+def delays(up, options):
+    for delay, target in DELAYS.items():
+        load = Load(f"vm.rr.delay{delay}", "rr", "rate", "requests/s", target)
+        if not options.wants(load.name):
+            continue
+        for side in ("ours", "peer"):
+            up[side].ask(f"delay {delay}")
+        yield measure(up, load, options).rate
+    for side in ("ours", "peer"):
+        up[side].ask(f"delay {DELAY_MS}")
 
 
 # --- checkpoints -----------------------------------------------------------------------------
@@ -249,6 +271,11 @@ class Monitor:
         self.socket.close()
 
 
+def how_many(options):
+    """Checkpoints of a sample, so that all have as many as there are to be."""
+    return -(-(STALLS // 2 if options.quick else STALLS) // options.runs)
+
+
 def stops_of(worker, count):
     monitor = Monitor(worker)
     try:
@@ -261,7 +288,7 @@ def checkpoint(up, options):
     """Idle guests: all that differs between the ways is what hooks and proxies do."""
     row = Row("checkpoint", "ms stopped", ("ours", "peer", "ceiling"), less=True,
               target="ceiling + 0.3 ms")
-    count = -(-STALLS // options.runs)
+    count = how_many(options)
     for side in COLO:
         up[side].ask("delay 100")
     for turn in in_turns(options.runs, COLO):
@@ -286,7 +313,7 @@ def stall(up, options):
     """A checkpoint each 200 ms; one of them is one of the longest silences."""
     row = Row("stall", "ms", ("ours", "peer", "ceiling"), less=True, target="ceiling + 2 ms")
     worst = Row("stall.longest", "ms", ("ours", "peer", "ceiling"), less=True)
-    count = -(-(STALLS // 2 if options.quick else STALLS) // options.runs)
+    count = how_many(options)
     for side in COLO:
         up[side].ask("delay 200")
     for turn in in_turns(options.runs, COLO):
@@ -305,10 +332,8 @@ def stall(up, options):
 
 PARTS = (
     # rows, sides that have to be up, what measures
-    ([name for name, *_ in RATES] + [name + ".p99" for name, _, field, *_ in RATES
-                                     if field == "rate"], SIDES, rates),
-    ([f"vm.rr.delay{delay}" for delay, _ in DELAYS], SIDES, delays),
-    ([name for name, *_ in CPU], ("ours", "peer", "ceiling"), cpu),
+    ([name for load in LOADS for name in load.names()], SIDES, rates),
+    ([f"vm.rr.delay{delay}" for delay in DELAYS], SIDES, delays),
     (["stall", "stall.longest"], COLO, stall),
     (["checkpoint"], COLO, checkpoint),
 )

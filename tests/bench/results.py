@@ -105,6 +105,6 @@ def print_line(cells):
 
 
 def write_json(path, rows):
-    """What was measured before and not now is kept: rows can be picked."""
+    """Of this run only: figures of two runs do not stand beside each other."""
     with open(path, "w", encoding="utf-8") as to:
         to.write("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
