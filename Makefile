@@ -53,7 +53,7 @@ TEST_PREREQUISITES := $(BUILD)/unit
 all: $(BINARY)
 
 -include qemu-glue/qemu.mk tests/tools/tools.mk tests/cases/cases.mk tests/role/role.mk \
-	 tests/differ/differ.mk tests/scaling/scaling.mk tests/streams/streams.mk tests/vm/vm.mk
+	 tests/differ/differ.mk tests/scaling/scaling.mk tests/streams/streams.mk tests/vm/vm.mk tests/bench/bench.mk
 
 # --- BPF ---------------------------------------------------------------------
 
@@ -158,6 +158,8 @@ help:
 	@echo 'make test           all tests (root)'
 	@echo 'make verifier       objects of clang 14 and 19 on 6.1, 6.12, this kernel (root)'
 	@echo 'make verifier-baseline  what it counted becomes tests/vm/verifier.counts'
+	@echo 'make bench          beside QEMU'"'"'s own proxy (root); BENCH_ARGS=--quick, ROW...'
+	@echo 'make bench-keep     the last run becomes the one of docs/performance.md'
 	@echo 'make install        DESTDIR, PREFIX (now $(PREFIX))'
 	@echo 'make check-format   clang-format, nothing is written'
 	@echo 'make lint           clang-tidy, cppcheck, shellcheck'

@@ -71,6 +71,42 @@ static __always_inline int ack_shows_gap(struct scratch *s, struct colo_rewrite 
 	return o.sack && seq_lt(p->ack, get32(s, o.sack));
 }
 
+/*
+ * A segment that comes behind newer ones is an old one to the guest, by its time
+ * stamp (PAWS, RFC 7323 5.3). The client's own repetition would have a new one, so
+ * what is given again gets the newest that the guest has seen.
+ */
+__noinline int redeliver_stamp(__u32 idx, __u32 tsval)
+{
+	struct colo_frame *fr = frame_at(idx);
+	struct scratch *s = scratch_get();
+	struct options o;
+
+	if (!fr || !s)
+		return 0;
+	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
+	options_of_out(&o, s, fr->l4_off, fr->hdr_len);
+	if (!o.ts || !seq_lt(get32(s, o.ts), tsval))
+		return 0;
+	out32(s, o.ts, tsval);
+	__builtin_memcpy(fr->hdr, s->out, COLO_HDR_MAX);
+	return 0;
+}
+
+/* The time stamp of scratch.pkt at `at` behind TSval's place: 0 its own, 4 the echo. */
+static __always_inline void redeliver_stamped(struct scratch *s, __u32 idx, __u32 at)
+{
+	struct packet *p = &s->pkt;
+	struct options o;
+
+	if (idx == COLO_NONE)
+		return;
+	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
+	options_of_out(&o, s, p->l4_off, p->hdr_len);
+	if (o.ts)
+		redeliver_stamp(idx, get32(s, o.ts + at));
+}
+
 /* The segment to give again, if any: the first that the guest has not. */
 static __always_inline __u32 redeliver_due(struct colo_rewrite *f)
 {
@@ -100,6 +136,7 @@ static __always_inline __u32 redeliver_ack(struct scratch *s, struct colo_rewrit
 {
 	struct packet *p = &s->pkt;
 	struct acked a = {.flow = f, .ack = p->ack};
+	__u32 due;
 	int gap;
 
 	if (!(p->flags & COLO_FR_ACK) || p->flags & (COLO_FR_SYN | COLO_FR_RST))
@@ -126,16 +163,22 @@ static __always_inline __u32 redeliver_ack(struct scratch *s, struct colo_rewrit
 		return COLO_NONE;
 	if (!(f->flags & COLO_RW_RECOVER))
 		recover_begin(f);
-	return redeliver_due(f);
+	due = redeliver_due(f);
+	redeliver_stamped(s, due, 4);
+	return due;
 }
 
 /* The client repeats what the guest has: it waits for an ack of what it has not. */
 static __always_inline __u32 redeliver_repeated(struct scratch *s, struct colo_rewrite *f)
 {
+	__u32 due;
+
 	if (!(f->flags & COLO_RW_G_ACK) || !f->c_sent.count || seq_lt(f->g_ack, s->pkt.end))
 		return COLO_NONE;
 	recover_begin(f);
-	return redeliver_due(f);
+	due = redeliver_due(f);
+	redeliver_stamped(s, due, 0);
+	return due;
 }
 
 /* Give it, with the packet as carrier, which is lost by that. */

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* tests/scale: parts, claims and figures. */
 #include <getopt.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <sys/mman.h>
 
 #include <bpf/libbpf.h>
@@ -21,53 +19,6 @@ static const char *only;
 static struct {
 	unsigned int passed, failed;
 } * counts;
-
-uint64_t scale_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
-uint64_t scale_cpu_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
-void scale_cpu(unsigned int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		perror("scale: sched_setaffinity");
-}
-
-void scale_precedence(bool daemon)
-{
-	struct sched_param param = {.sched_priority = daemon ? 1 : 0};
-
-	if (sched_setscheduler(0, daemon ? SCHED_RR : SCHED_OTHER, &param))
-		perror("scale: sched_setscheduler");
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-double scale_median(double *values, unsigned int count)
-{
-	qsort(values, count, sizeof(*values), by_value);
-	return count ? values[count / 2] : 0;
-}
 
 void claim(bool holds, const char *format, ...)
 {
@@ -95,6 +46,15 @@ void figure(const char *format, ...)
 	va_end(args);
 	printf("\n");
 	fflush(stdout);
+}
+
+void turns_end(struct turns *turns)
+{
+	turns_stop(turns);
+	figure("the daemon: %u turns, the longest %.2f ms, %.2f s of a CPU", turns->count,
+	       turns->longest_ns / 1e6, turns->cpu_ns / 1e9);
+	claim(!turns->error && turns->longest_ns < TURN_MAX_NS,
+	      "no turn of the daemon takes %llu ms", TURN_MAX_NS / 1000000);
 }
 
 static const struct {

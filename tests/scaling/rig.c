@@ -28,6 +28,7 @@
 #define SYSFS     "/mnt" /* in our mount namespace: that of our devices */
 
 unsigned int rig_queues = 1;
+bool rig_offloads, rig_counts_only;
 
 int rig_enter(void)
 {
@@ -67,6 +68,8 @@ static int sink_open(struct rig *rig, const char *near, int far)
 	rig->sink = sink_bpf__open_and_load();
 	if (!rig->sink)
 		return -errno;
+	if (rig_counts_only)
+		return sink_attach(far, BPF_TC_INGRESS, rig->sink->progs.at_far_counted);
 	err = sink_attach(if_nametoindex(near), BPF_TC_EGRESS, rig->sink->progs.at_near);
 	return err ? err : sink_attach(far, BPF_TC_INGRESS, rig->sink->progs.at_far);
 }
@@ -89,7 +92,7 @@ static int port_open(struct wire *client, const char *near, const char *far)
 	char line[512];
 
 	if (rig_queues == 1)
-		return devices_veth(client, near, far, wire_mtu, false);
+		return devices_veth(client, near, far, wire_mtu, rig_offloads);
 	snprintf(line, sizeof(line),
 		 "ip link add %s numtxqueues %u type veth peer name %s numrxqueues %u && "
 		 "ip link set %s arp off multicast off up && "
@@ -104,11 +107,11 @@ static int devices_open(struct rig *rig, char near[3][16], char far[2][16])
 	struct wire guest = {}, client = {}, other = {};
 	int err;
 
-	err = devices_tap(&guest, near[0], false);
+	err = devices_tap(&guest, near[0], rig_offloads);
 	if (!err)
 		err = port_open(&client, near[1], far[0]);
 	if (!err)
-		err = devices_veth(&other, near[2], far[1], wire_mtu + LINK_ROOM, false);
+		err = devices_veth(&other, near[2], far[1], wire_mtu + LINK_ROOM, rig_offloads);
 	if (err)
 		return err;
 	close(client.fd);
@@ -181,6 +184,18 @@ int rig_open(struct rig *rig, enum colo_role role, const struct colo_config *siz
 	rig->open = true;
 	err = role == COLO_ROLE_PRIMARY ? sink_open(rig, near[1], rig->client) :
 					  sink_open(rig, near[2], if_nametoindex(far[1]));
+	if (err)
+		return err;
+	rig->ring = ring_buffer__new(rig->dp.map_fd[MAP_EVENTS], on_event, rig, NULL);
+	return rig->ring ? release_start(&rig->dp, 1) : -errno;
+}
+
+int rig_adopt(struct rig *rig, const char *name)
+{
+	int err;
+
+	memset(rig, 0, sizeof(*rig));
+	err = datapath_open(name, &rig->dp);
 	if (err)
 		return err;
 	rig->ring = ring_buffer__new(rig->dp.map_fd[MAP_EVENTS], on_event, rig, NULL);

@@ -39,6 +39,8 @@ struct rig {
 int rig_enter(void);
 /* `sizes`: 0 in a field is its default. COLO has begun when it returns. */
 int rig_open(struct rig *rig, enum colo_role role, const struct colo_config *sizes);
+/* An instance that another has attached: COLO begins, nothing else is opened. */
+int rig_adopt(struct rig *rig, const char *name);
 void rig_close(struct rig *rig);
 /* What the daemon does when it wakes up. */
 int rig_daemon(struct rig *rig);
@@ -46,6 +48,8 @@ int rig_daemon(struct rig *rig);
 int rig_steer(struct rig *rig, unsigned int cpu);
 /* The ports that are made from now on have that many queues to send from. */
 extern unsigned int rig_queues;
+/* What is made from now on: the devices' offloads; what arrives is only counted. */
+extern bool rig_offloads, rig_counts_only;
 /* Of these, how many have sent something. */
 int rig_queues_used(const struct rig *rig);
 /* Takes away what a process that was killed has left. */
@@ -123,7 +127,8 @@ struct turns {
 };
 
 int turns_begin(struct turns *turns, struct rig *rig);
-void turns_end(struct turns *turns); /* claims that none took long */
+void turns_stop(struct turns *turns);
+void turns_end(struct turns *turns); /* ... and claims that none took long */
 
 /* ---- memory.c: the memory cgroup -------------------------------------------- */
 
@@ -152,6 +157,8 @@ void part_ring(const struct scale *scale);
 /* A line of the result. */
 void claim(bool holds, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void figure(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- clock.c ----------------------------------------------------------------- */
 
 uint64_t scale_now(void);
 uint64_t scale_cpu_ns(void);        /* of this thread */

@@ -13,6 +13,7 @@ struct sink_count {
 	unsigned long long inverted; /* came behind one that P sent later */
 	unsigned long long repeated;
 	unsigned long long foreign; /* none of the generator's */
+	unsigned long long bytes;   /* of whole frames, if they are only counted */
 };
 
 #endif

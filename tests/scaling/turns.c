@@ -35,12 +35,8 @@ int turns_begin(struct turns *turns, struct rig *rig)
 	return -pthread_create(&turns->thread, NULL, run, turns);
 }
 
-void turns_end(struct turns *turns)
+void turns_stop(struct turns *turns)
 {
 	turns->stop = true;
 	pthread_join(turns->thread, NULL);
-	figure("the daemon: %u turns, the longest %.2f ms, %.2f s of a CPU", turns->count,
-	       turns->longest_ns / 1e6, turns->cpu_ns / 1e9);
-	claim(!turns->error && turns->longest_ns < TURN_MAX_NS,
-	      "no turn of the daemon takes %llu ms", TURN_MAX_NS / 1000000);
 }

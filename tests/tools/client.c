@@ -93,8 +93,11 @@ void run_alive(struct run *r)
 
 void run_answer(struct run *r, uint64_t sent_ns)
 {
-	uint64_t us = (now_ns() - sent_ns) / 1000;
+	uint64_t now = now_ns(), us = (now - sent_ns) / 1000;
 
+	if (r->gaps_file && r->answers)
+		fprintf(r->gaps_file, "%.3f\n", (now - r->answer_ns) / 1e6);
+	r->answer_ns = now;
 	if (r->answers == r->latency_room) {
 		r->latency_room = r->latency_room ? 2 * r->latency_room : 65536;
 		r->latency_us =
@@ -290,13 +293,21 @@ static const struct command {
 };
 
 static const struct option long_options[] = {
-	{"host", required_argument, NULL, 'h'},   {"port", required_argument, NULL, 'p'},
-	{"count", required_argument, NULL, 'n'},  {"seconds", required_argument, NULL, 's'},
-	{"until-signal", no_argument, NULL, 'u'}, {"timeout", required_argument, NULL, 't'},
-	{"size", required_argument, NULL, 'S'},   {"window", required_argument, NULL, 'w'},
-	{"first", required_argument, NULL, 'f'},  {"rate", required_argument, NULL, 'r'},
-	{"keepalive", no_argument, NULL, 'k'},    {"progress", required_argument, NULL, 'P'},
-	{"file", required_argument, NULL, 'F'},   {NULL, 0, NULL, 0},
+	{"host", required_argument, NULL, 'h'},
+	{"port", required_argument, NULL, 'p'},
+	{"count", required_argument, NULL, 'n'},
+	{"seconds", required_argument, NULL, 's'},
+	{"until-signal", no_argument, NULL, 'u'},
+	{"timeout", required_argument, NULL, 't'},
+	{"size", required_argument, NULL, 'S'},
+	{"window", required_argument, NULL, 'w'},
+	{"first", required_argument, NULL, 'f'},
+	{"rate", required_argument, NULL, 'r'},
+	{"keepalive", no_argument, NULL, 'k'},
+	{"progress", required_argument, NULL, 'P'},
+	{"file", required_argument, NULL, 'F'},
+	{"gaps", required_argument, NULL, 'g'},
+	{NULL, 0, NULL, 0},
 };
 
 static int usage(void)
@@ -356,6 +367,9 @@ static int parse(struct options *o, int argc, char **argv)
 		case 'F':
 			o->check_file = optarg;
 			break;
+		case 'g':
+			o->gaps = optarg;
+			break;
 		default:
 			return -1;
 		}
@@ -391,9 +405,18 @@ static int run_command(const struct command *command, const struct options *o)
 			return 2;
 		}
 	}
+	if (o->gaps) {
+		r.gaps_file = fopen(o->gaps, "we");
+		if (!r.gaps_file) {
+			fprintf(stderr, "client: %s: %s\n", o->gaps, strerror(errno));
+			return 2;
+		}
+	}
 	r.start_ns = r.last_ns = now_ns();
 	command->work(&r);
 	run_end(&r);
+	if (r.gaps_file && fclose(r.gaps_file))
+		run_error(&r, "%s: %s", o->gaps, strerror(errno));
 	run_print(&r);
 	return r.errors ? 1 : 0;
 }

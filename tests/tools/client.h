@@ -23,6 +23,7 @@ struct options {
 	int keepalive;          /* http: one connection for all requests */
 	const char *progress;   /* a file: the answers so far, the gap since the mark in us */
 	const char *check_file; /* check-log: the file to look at */
+	const char *gaps;       /* a file for the times between answers, ms, a line each */
 };
 
 /* One run: what was counted, and when the last answer came. */
@@ -45,6 +46,9 @@ struct run {
 
 	uint32_t *latency_us; /* one an answer */
 	size_t latency_room;
+
+	FILE *gaps_file;
+	uint64_t answer_ns; /* of the last whole answer */
 
 	int progress_fd;
 	uint64_t progress_ns;

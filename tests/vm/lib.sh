@@ -420,7 +420,7 @@ pair_up() {
 	wait_for 10 "the daemons at their QEMUs" proxies_ready || pair_fail
 	colo_start || pair_fail
 	wait_for 30 "COLO on both sides" in_colo || pair_fail
-	wait_for 60 "both guests' services" guest_ready || pair_fail
+	wait_for "${boot_s:-60}" "both guests' services" guest_ready || pair_fail
 }
 
 # The daemon has its QEMU and its peer.
