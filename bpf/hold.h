@@ -71,7 +71,7 @@ static __always_inline void block_give(__u32 off)
  * Copy len bytes of the packet into the pool: whole chunks, then the rest. The
  * two are apart for the verifier, which else follows each length at each step.
  */
-__noinline int pool_load(struct __sk_buff *ctx, __u32 from, __u32 to, __u32 len)
+__noinline int pool_load(struct ctx_buff *ctx, __u32 from, __u32 to, __u32 len)
 {
 	__u8 *at;
 	int i;
@@ -96,7 +96,7 @@ __noinline int pool_load(struct __sk_buff *ctx, __u32 from, __u32 to, __u32 len)
 }
 
 /* Copy len bytes of the pool into the packet. */
-__noinline int pool_store(struct __sk_buff *ctx, __u32 to, __u32 from, __u32 len)
+__noinline int pool_store(struct ctx_buff *ctx, __u32 to, __u32 from, __u32 len)
 {
 	__u8 *at;
 	int i;
@@ -163,7 +163,7 @@ static __always_inline void frame_fill(struct colo_frame *fr, const struct packe
  * Keep the packet that scratch.pkt describes. Returns the record's index, or
  * COLO_NONE with nothing kept: no record, no block, or the packet unreadable.
  */
-__noinline __u32 frame_take(struct __sk_buff *ctx, __u32 state, __u64 epoch)
+__noinline __u32 frame_take(struct ctx_buff *ctx, __u32 state, __u64 epoch)
 {
 	struct scratch *s = scratch_get();
 	struct colo_frame *fr;

@@ -23,6 +23,7 @@
 #include "policy.h"
 #include "pool.h"
 #include "release.h"
+#include "xdp.h"
 
 static void copy_name(char *to, size_t size, const char *from)
 {
@@ -36,6 +37,7 @@ static struct colo_abi abi_from(const struct datapath_options *o)
 		.version = COLO_ABI_VERSION,
 		.role = o->role,
 		.netns_ino = datapath_netns(),
+		.context = o->context,
 	};
 
 	copy_name(abi.name, sizeof(abi.name), o->name);
@@ -339,6 +341,8 @@ static int attach_pinned(const struct datapath_options *o)
 	for (int i = 0; !err && i < HOOKS; i++)
 		err = hook_attach(o->name, &hook[i], dp.prog_fd[hook[i].prog]);
 	if (!err)
+		err = xdp_attach(&dp);
+	if (!err)
 		dp.session->mode = datapath_idle_mode(dp.abi.role);
 	else
 		hooks_detach(o->name, hook, id, dp.abi.guest_queue);
@@ -351,7 +355,7 @@ static int load_and_pin(const struct colo_abi *abi, const struct colo_config *co
 	struct image image;
 	int err;
 
-	err = image_load(&image, abi->role, config, NULL);
+	err = image_load(&image, abi->role, abi->context, config, NULL);
 	if (!err)
 		err = fill_maps(&image, abi, config);
 	if (!err)
@@ -397,6 +401,8 @@ int datapath_attach(const struct datapath_options *o)
 		err = check_new(o->name);
 	if (!err)
 		err = check_devices(o, &abi);
+	if (!err)
+		err = xdp_check(o, &config);
 	if (err)
 		return err;
 	config.guest_ifindex = abi.guest_ifindex;

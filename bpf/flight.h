@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Frames that XDP has released and that have not left yet. The kernel gathers
+ * them and hands them to the port when a poll of the device they came by ends,
+ * or 16 of them are there; tc sends at once. So that nothing overtakes them
+ * (rule 3), a flow knows the number, among those of its CPU, of the last one that
+ * it has released, and each CPU how many of its own have left: a program at the
+ * tracepoint behind the hand-over counts those (xdp_flushed).
+ */
+#ifndef COLO_BPF_FLIGHT_H
+#define COLO_BPF_FLIGHT_H
+
+#include "maps.h"
+
+/*
+ * What the port's device has refused before the hand-over, because it is down or
+ * of another MTU, is never counted as having left: it is not waited for longer.
+ */
+#define FLIGHT_MAX_NS 20000000ULL
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct colo_xdp_cpu);
+} xdp_cpus SEC(".maps");
+
+/* Is it still on its way? */
+static __always_inline int flight_is_up(const struct colo_xdp_last *last, __u64 now)
+{
+	__u32 cpu = last->cpu;
+	struct colo_xdp_cpu *c;
+
+	if (!last->serial)
+		return 0;
+	c = bpf_map_lookup_elem(&xdp_cpus, &cpu);
+	return c && *(volatile __u64 *)&c->flushed < last->serial &&
+	       now < last->ns + FLIGHT_MAX_NS;
+}
+
+static __always_inline int flight_of(const struct colo_flow *f, __u64 now)
+{
+	return flight_is_up(&f->xdp_data, now) || flight_is_up(&f->xdp_ack, now);
+}
+
+#endif

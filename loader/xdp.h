@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The hooks of the context XDP: bpf_links, pinned in links/ by the names of their
+ * programs. They end with their pins.
+ */
+#ifndef COLO_XDP_H
+#define COLO_XDP_H
+
+#include "datapath.h"
+
+/*
+ * Before anything is loaded: can these devices have it? With a message. Fills in
+ * config->xdp_frame_max.
+ */
+int xdp_check(const struct datapath_options *options, struct colo_config *config);
+
+/* Attach the programs that are not yet; none of a secondary. With a message. */
+int xdp_attach(const struct datapath *dp);
+
+#endif
