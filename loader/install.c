@@ -320,6 +320,12 @@ __u32 hook_prog_id(int fd)
 
 /* ------------------------------------------------------ attach, detach --- */
 
+static int remove_pins(const char *name)
+{
+	xdp_detach(name);
+	return pin_remove(name);
+}
+
 static int attach_pinned(const struct datapath_options *o)
 {
 	__u32 id[HOOKS] = {};
@@ -419,7 +425,7 @@ int datapath_attach(const struct datapath_options *o)
 		if (!err)
 			err = attach_pinned(o);
 		if (err)
-			pin_remove(o->name);
+			remove_pins(o->name);
 	} else { /* another attach of this name, at this moment */
 		err = check_new(o->name);
 	}
@@ -466,8 +472,8 @@ int datapath_unpin(const char *name)
 	if (!pin_name_valid(name))
 		return -EINVAL;
 	pin_hidden(hidden, name);
-	pin_remove(hidden);
-	err = pin_remove(name);
+	remove_pins(hidden);
+	err = remove_pins(name);
 	if (err) {
 		pin_path(path, name, "", "");
 		log_error("%s: cannot be removed: %s", path, strerror(-err));

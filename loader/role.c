@@ -88,8 +88,8 @@ static int open_again(struct datapath *dp)
 }
 
 /*
- * Each filter runs the program that is pinned. XDP's end with the pins of the role
- * that has them.
+ * Each filter runs the program that is pinned. XDP's are attached where the role has
+ * them; they go with the pins of one that had.
  */
 static int filters_follow(const struct datapath *dp)
 {
@@ -175,6 +175,7 @@ int datapath_switch_role(struct datapath *dp, enum colo_role role)
 	err = pin_beside(dp, role, hidden);
 	if (!err)
 		err = exchange(dp, hidden);
+	xdp_detach(hidden);
 	pin_remove(hidden);
 	settle_mode(dp);
 	return err;
@@ -192,6 +193,7 @@ int datapath_repair(struct datapath *dp)
 	log_warning("%s: its role was being switched: it is a %s", dp->abi.name,
 		    name_role(dp->abi.role));
 	err = filters_follow(dp);
+	xdp_detach(hidden);
 	if (!err)
 		err = pin_remove(hidden);
 	settle_mode(dp);

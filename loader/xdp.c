@@ -137,3 +137,20 @@ int xdp_attach(const struct datapath *dp)
 				 abi->guest_ifindex);
 	return err;
 }
+
+void xdp_detach(const char *name)
+{
+	static const enum datapath_prog progs[] = {PROG_GUEST_OUT_XDP, PROG_LINK_IN_XDP};
+	char path[PIN_PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(progs) / sizeof(*progs); i++) {
+		int link;
+
+		pin_path(path, name, "links", datapath_prog_names[progs[i]]);
+		link = bpf_obj_get(path);
+		if (link < 0)
+			continue;
+		bpf_link_detach(link);
+		close(link);
+	}
+}

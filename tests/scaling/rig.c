@@ -29,6 +29,7 @@
 
 unsigned int rig_queues = 1;
 bool rig_offloads, rig_counts_only;
+enum colo_context rig_context;
 
 int rig_enter(void)
 {
@@ -112,6 +113,8 @@ static int devices_open(struct rig *rig, char near[3][16], char far[2][16])
 		err = port_open(&client, near[1], far[0]);
 	if (!err)
 		err = devices_veth(&other, near[2], far[1], wire_mtu + LINK_ROOM, rig_offloads);
+	if (!err && rig_context == COLO_CONTEXT_XDP)
+		err = devices_xdp(far[0]);
 	if (err)
 		return err;
 	close(client.fd);
@@ -163,6 +166,7 @@ int rig_open(struct rig *rig, enum colo_role role, const struct colo_config *siz
 		.port = near[1],
 		.link = near[2],
 		.config = *sizes,
+		.context = rig_context,
 	};
 	int err;
 
@@ -290,10 +294,12 @@ uint64_t rig_program_ns(const struct rig *rig)
 {
 	uint64_t sum = 0;
 
-	for (int i = PROG_GUEST_OUT; i <= PROG_PORT_OUT; i++) {
+	for (int i = 0; i < PROG_COUNT; i++) {
 		struct bpf_prog_info info = {};
 		__u32 length = sizeof(info);
 
+		if (rig->dp.prog_fd[i] < 0)
+			continue;
 		bpf_obj_get_info_by_fd(rig->dp.prog_fd[i], &info, &length);
 		sum += info.run_time_ns;
 	}

@@ -38,6 +38,7 @@ struct rig {
 /* A network namespace of our own. */
 int rig_enter(void);
 /* `sizes`: 0 in a field is its default. COLO has begun when it returns. */
+extern enum colo_context rig_context;
 int rig_open(struct rig *rig, enum colo_role role, const struct colo_config *sizes);
 /* An instance that another has attached: COLO begins, nothing else is opened. */
 int rig_adopt(struct rig *rig, const char *name);
