@@ -263,7 +263,8 @@ static int run_files(struct proxy *proxy, char **files)
 		printf("# same verdict %u, differences explained %u, cannot run %u, unexplained %u\n",
 		       totals.passed - totals.explained, totals.explained, totals.not_run,
 		       totals.failed);
-	totals.failed += !colo_report_xdp();
+	if (count > 100)
+		totals.failed += !colo_report_xdp();
 	printf("%u passed, %u failed\n", totals.passed, totals.failed);
 	fflush(stdout);
 	if (stopping)
