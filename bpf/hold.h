@@ -135,11 +135,12 @@ __noinline int frame_give(__u32 idx)
 	return 0;
 }
 
-static __always_inline void frame_fill(struct colo_frame *fr, const struct packet *p)
+/* All that a record says of a packet, but for its copy of the headers. */
+static __always_inline void frame_fill(struct colo_frame *fr, const struct packet *p, __u64 now)
 {
 	fr->next = COLO_NONE;
 	fr->prev = COLO_NONE;
-	fr->held_ns = bpf_ktime_get_ns();
+	fr->held_ns = now;
 	fr->flags = p->flags;
 	fr->seq = p->seq;
 	fr->end = p->end;
@@ -156,7 +157,6 @@ static __always_inline void frame_fill(struct colo_frame *fr, const struct packe
 	fr->vlan_tci = p->vlan_tci;
 	fr->vlan_proto = p->vlan_proto;
 	fr->key = p->key;
-	__builtin_memcpy(fr->hdr, p->hdr, COLO_HDR_MAX);
 }
 
 /*
@@ -184,7 +184,8 @@ __noinline __u32 frame_take(struct ctx_buff *ctx, __u32 state, __u64 epoch)
 			return COLO_NONE;
 		}
 	}
-	frame_fill(fr, &s->pkt);
+	frame_fill(fr, &s->pkt, bpf_ktime_get_ns());
+	__builtin_memcpy(fr->hdr, s->pkt.hdr, COLO_HDR_MAX);
 	fr->data_off = off;
 	fr->epoch = epoch;
 	frame_state(fr, idx, state);

@@ -24,6 +24,8 @@
 char _license[] SEC("license") = "GPL";
 
 #define SEGMENT_STEPS 64 /* of 64 bytes: more than a page has */
+#define HDR_ROOM      128 /* Ethernet, IPv6 and TCP with all options are less */
+#define L4_MASK       63  /* likewise to where TCP begins */
 #define BULK          16 /* DEV_MAP_BULK_SIZE: frames that the kernel gathers */
 
 /* What the data path must be like (all else is for tc). */
@@ -103,7 +105,7 @@ static __always_inline int parse_segment(struct packet *p, const struct ports *t
 
 	/* ACK alone or with PSH; ECN's two bits are nobody's business here */
 	if ((tcp->flags & 0x37) != 0x10 || hlen < sizeof(*tcp) || hlen > l4_len ||
-	    l4 + hlen > COLO_HDR_MAX)
+	    l4 + hlen > HDR_ROOM)
 		return 0;
 	p->key.sport = tcp->source;
 	p->key.dport = tcp->dest;
@@ -179,6 +181,33 @@ static __always_inline struct colo_flow *flow_try(struct scratch *s)
 	return NULL;
 }
 
+/*
+ * The sum of the pseudo-header and of TCP's header in a copy of the headers. By
+ * hand: of so few words a helper's call is the larger part.
+ */
+static __always_inline __u16 header_sum(const struct packet *p, const __u8 *hdr)
+{
+	const __u32 *w = (const __u32 *)p->key.saddr;
+	__u32 l4 = p->l4_off & L4_MASK, n = p->hdr_len - p->l4_off, i;
+	__u64 sum = bpf_htonl(n + p->data_len) + (__u64)bpf_htonl(PROTO_TCP);
+
+#pragma unroll
+	for (i = 0; i < 8; i++)
+		sum += w[i];
+	w = (const __u32 *)(hdr + l4);
+#pragma unroll
+	for (i = 0; i < 8; i++)
+		if (i * 4 < n)
+			sum += w[i];
+	/* more than three time stamps' worth of options */
+	for (; i < 15; i++)
+		if (i * 4 < n)
+			sum += w[i];
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return csum_fold(sum);
+}
+
 /* ---- the guest's frames -------------------------------------------------------- */
 
 /*
@@ -188,22 +217,12 @@ static __always_inline struct colo_flow *flow_try(struct scratch *s)
 static __always_inline int ack_is_complete(struct ctx_buff *ctx, struct scratch *s)
 {
 	struct packet *p = &s->pkt;
-	__be32 *w = (__be32 *)s->pseudo;
 	__u32 n = p->hdr_len;
-	__u32 sum;
 
 	BOUND(n, 127);
 	if (n != p->hdr_len || ctx_load(ctx, 0, p->hdr, n))
 		return 0;
-	__builtin_memcpy(s->pseudo, p->key.saddr, 32);
-	w[8] = bpf_htonl(p->hdr_len - p->l4_off);
-	w[9] = bpf_htonl(PROTO_TCP);
-	sum = bpf_csum_diff(NULL, 0, w, 40, 0);
-	n = p->hdr_len - p->l4_off;
-	asm volatile("" : "+r"(n));
-	n &= 60;
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)(p->hdr + in_hdr(p->l4_off)), n, sum);
-	return csum_fold(sum) == 0xffff;
+	return header_sum(p, p->hdr) == 0xffff;
 }
 
 /* It brings no new unit, and S has acked as much: it leaves. */
@@ -224,25 +243,46 @@ static __always_inline int p_ack(struct ctx_buff *ctx, struct scratch *s, struct
 	return bpf_redirect(c->port_ifindex, 0);
 }
 
+/* As frame_take(), by the shortest way. */
+static __always_inline __u32 segment_take(struct ctx_buff *ctx, const struct packet *p,
+					  __u64 epoch, __u64 now)
+{
+	__u32 idx, off, n = p->hdr_len;
+	struct colo_frame *fr;
+
+	if (bpf_map_pop_elem(&free_frames, &idx))
+		return COLO_NONE;
+	COUNT(frames_taken);
+	fr = frame_at(idx);
+	if (!fr)
+		return COLO_NONE;
+	off = block_take(p->data_len);
+	fr->data_off = off;
+	BOUND(n, 127);
+	if (off == COLO_NONE || ctx_load(ctx, 0, fr->hdr, n) ||
+	    pool_load(ctx, p->data_off, off, p->data_len)) {
+		frame_give(idx);
+		return COLO_NONE;
+	}
+	frame_fill(fr, p, now);
+	fr->epoch = epoch;
+	frame_state(fr, idx, COLO_FRAME_P);
+	return idx;
+}
+
 /* Its units are all new, and behind what is held: it waits for S's. */
-static __always_inline int p_hold(struct ctx_buff *ctx, struct scratch *s, struct colo_flow *f,
-				  const struct colo_config *c, __u64 now)
+static __always_inline int p_hold(struct ctx_buff *ctx, const struct packet *p,
+				  struct colo_flow *f, const struct colo_config *c, __u64 now)
 {
 	struct colo_counters *count = ZERO_KEY(counters);
 	struct colo_frame *tail = frame_at(f->p_held.tail);
-	struct packet *p = &s->pkt;
-	__u32 idx, n = p->len;
+	__u32 idx;
 
 	if (!count || seq_lt(p->seq, f->vouch_end) || f->s_wait.count ||
 	    (tail && seq_lt(p->seq, tail->end)) ||
 	    f->p_held.count + f->p_ackwait.count + f->p_commit.count >= c->queue_max)
 		return XDP_PASS;
-	if (n > COLO_HDR_MAX)
-		n = COLO_HDR_MAX;
-	BOUND(n, 255);
-	if (ctx_load(ctx, 0, p->hdr, n))
-		return XDP_PASS;
-	idx = frame_take(ctx, COLO_FRAME_P, f->epoch);
+	idx = segment_take(ctx, p, f->epoch, now);
 	if (idx == COLO_NONE)
 		return XDP_PASS;
 	stream_note_units(f, p);
@@ -273,7 +313,7 @@ int guest_out_xdp(struct ctx_buff *ctx)
 	if (!flow_is_simple(f, ses))
 		ret = XDP_PASS;
 	else if (s->pkt.data_len)
-		ret = p_hold(ctx, s, f, c, now);
+		ret = p_hold(ctx, &s->pkt, f, c, now);
 	else
 		ret = p_ack(ctx, s, f, c, now);
 	word_unlock(&f->lock);
@@ -363,22 +403,25 @@ static __always_inline void s_matches(struct colo_flow *f, struct colo_frame *fr
 	f->seen_ns = now;
 }
 
-/* P's frame, from its headers on the one and its payload on the other. */
-static __always_inline int s_carries(struct ctx_buff *ctx, struct scratch *s,
-				     const struct colo_frame *fr, __u32 idx)
+/*
+ * P's frame, from its own headers and S's payload. Its checksum is made anew: P's
+ * may have been left to the device.
+ */
+static __always_inline int s_carries(struct ctx_buff *ctx, const struct packet *p,
+				     struct colo_frame *fr)
 {
-	struct packet *p = &s->pkt;
 	__u32 n = p->hdr_len, len = p->hdr_len + p->data_len;
+	__u32 at = (p->l4_off & L4_MASK) + 16, sum;
 
-	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
-	if (segment_csum(idx, 0, p->data_len, 0))
-		return 0;
+	*(__u16 *)(fr->hdr + at) = 0;
+	sum = csum_fold(pool_csum(fr->data_off, p->data_len, 0)) + header_sum(p, fr->hdr);
+	*(__u16 *)(fr->hdr + at) = ~csum_fold(sum);
 	if (p->len != len && bpf_xdp_adjust_tail(ctx, (int)len - (int)p->len))
 		return 0;
 	if (bpf_xdp_adjust_head(ctx, COLO_LINK_TAG_LEN))
 		return 0;
-	BOUND(n, 255);
-	return !ctx_store(ctx, 0, s->out, n);
+	BOUND(n, 127);
+	return !ctx_store(ctx, 0, fr->hdr, n);
 }
 
 static __always_inline int s_release(struct ctx_buff *ctx, struct scratch *s,
@@ -386,16 +429,15 @@ static __always_inline int s_release(struct ctx_buff *ctx, struct scratch *s,
 				     __u64 epoch, __u64 now)
 {
 	struct colo_counters *count = ZERO_KEY(counters);
-	__u32 idx = f->p_held.head;
-	struct colo_frame *fr = frame_at(idx);
-	struct packet *p = &s->pkt;
+	struct colo_frame *fr = frame_at(f->p_held.head);
+	const struct packet *p = &s->pkt;
 
 	if (!count || !fr || f->epoch != epoch || f->s_wait.count || f->p_commit.count ||
 	    f->p_ackwait.count || f->s_next_epoch.count || !is_partner(f, fr, p) ||
 	    !is_covered(f, fr, p) || flight_elsewhere(&f->xdp_data, now) ||
 	    payload_differs(ctx, p->data_off + COLO_LINK_TAG_LEN, fr->data_off, p->data_len))
 		return XDP_PASS;
-	if (!s_carries(ctx, s, fr, idx))
+	if (!s_carries(ctx, p, fr))
 		return XDP_PASS;
 	s_matches(f, fr, p, now);
 	link_count(&link_received, epoch, p->data_len);
@@ -426,12 +468,15 @@ int link_in_xdp(struct ctx_buff *ctx)
 	struct colo_session *ses = session_get();
 	struct colo_config *c = config_get();
 	struct scratch *s = scratch_get();
-	__u64 now = bpf_ktime_get_ns();
 	struct colo_flow *f;
 	int ret = XDP_PASS;
-	__u64 epoch;
+	__u64 epoch, now;
 
-	if (!ses || !c || !s || !session_is_simple(ses, c, now))
+	if (!ses || !c || !s)
+		return XDP_PASS;
+	/* a lease is the only one here that asks for more than a tick's precision */
+	now = ses->lease_ns ? bpf_ktime_get_ns() : bpf_ktime_get_coarse_ns();
+	if (!session_is_simple(ses, c, now))
 		return XDP_PASS;
 	epoch = *(volatile __u64 *)&ses->epoch;
 	if (!is_output(ctx, epoch) || ctx_len(ctx) > c->xdp_frame_max + COLO_LINK_TAG_LEN ||
