@@ -122,6 +122,7 @@ static int devices_open(struct rig *rig, char near[3][16], char far[2][16])
 	rig->guest = guest.fd;
 	rig->port = if_nametoindex(near[1]);
 	rig->client = if_nametoindex(far[0]);
+	rig->link = if_nametoindex(near[2]);
 	rig->other = sender_open(other.ifindex);
 	return rig->other < 0 ? rig->other : 0;
 }
@@ -248,6 +249,55 @@ int rig_steer(struct rig *rig, unsigned int cpu)
 		return -errno;
 	fprintf(file, "%x\n", 1U << cpu);
 	return fclose(file) ? -errno : 0;
+}
+
+/* The thread's name begins with the device's. */
+static pid_t find_poller(const char *device)
+{
+	char want[64], name[64], path[300];
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	pid_t found = 0;
+
+	snprintf(want, sizeof(want), "napi/%s-", device);
+	while (dir && !found && (entry = readdir(dir))) {
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		file = atoi(entry->d_name) ? fopen(path, "r") : NULL;
+		if (!file)
+			continue;
+		if (fgets(name, sizeof(name), file) && !strncmp(name, want, strlen(want)))
+			found = atoi(entry->d_name);
+		fclose(file);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+int rig_thread_link(struct rig *rig, unsigned int cpu)
+{
+	char name[IF_NAMESIZE], path[128];
+	cpu_set_t set;
+	FILE *file;
+	pid_t pid;
+
+	if (!if_indextoname(rig->link, name))
+		return -errno;
+	snprintf(path, sizeof(path), SYSFS "/class/net/%s/threaded", name);
+	file = fopen(path, "w");
+	if (!file)
+		return -errno;
+	fprintf(file, "1\n");
+	if (fclose(file))
+		return -errno;
+	pid = find_poller(name);
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (!pid)
+		return -ESRCH;
+	return sched_setaffinity(pid, sizeof(set), &set) ? -errno : 0;
 }
 
 int rig_queues_used(const struct rig *rig)

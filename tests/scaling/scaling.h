@@ -26,6 +26,7 @@ struct rig {
 	int guest;  /* of the tap: what is written to it, the guest has sent */
 	int port;   /* ifindex */
 	int client; /* ... of its far end */
+	int link;
 	int other;  /* packet socket at the far end of the link */
 	bool open;
 	struct sink_bpf *sink;
@@ -47,6 +48,8 @@ void rig_close(struct rig *rig);
 int rig_daemon(struct rig *rig);
 /* Frames of a flow that come from several CPUs are one queue at the client, on `cpu`. */
 int rig_steer(struct rig *rig, unsigned int cpu);
+/* What comes by the link is polled by a thread, which runs on that CPU. */
+int rig_thread_link(struct rig *rig, unsigned int cpu);
 /* The ports that are made from now on have that many queues to send from. */
 extern unsigned int rig_queues;
 /* What is made from now on: the devices' offloads; what arrives is only counted. */
