@@ -14,7 +14,7 @@
 #define SEGMENTS_MAX (COLO_BIG_SIZE / SEGMENT_MIN)
 
 /* How a made frame is sent: an ifindex above these bits. */
-#define HOW_LAST    1 /* it ends its frame: FIN and PSH belong to it */
+#define HOW_LAST 1 /* it ends its frame: FIN and PSH belong to it */
 /* HOW_PARTIAL 2: checksum.h */
 #define HOW_LINK    4 /* over the link, as output of the open epoch */
 #define HOW_IFINDEX 8 /* bits to shift */

@@ -23,10 +23,10 @@
 
 char _license[] SEC("license") = "GPL";
 
-#define SEGMENT_STEPS 64 /* of 64 bytes: more than a page has */
+#define SEGMENT_STEPS 64  /* of 64 bytes: more than a page has */
 #define HDR_ROOM      128 /* Ethernet, IPv6 and TCP with all options are less */
 #define L4_MASK       63  /* likewise to where TCP begins */
-#define BULK          16 /* DEV_MAP_BULK_SIZE: frames that the kernel gathers */
+#define BULK          16  /* DEV_MAP_BULK_SIZE: frames that the kernel gathers */
 
 /* What the data path must be like (all else is for tc). */
 static __always_inline int session_is_simple(const struct colo_session *ses,
@@ -45,8 +45,8 @@ static __always_inline int session_is_simple(const struct colo_session *ses,
 static __always_inline int flow_is_simple(const struct colo_flow *f,
 					  const struct colo_session *ses)
 {
-	const __u32 odd = COLO_F_MISMATCH | COLO_F_S_OLD | COLO_F_S_UNSEEN | COLO_F_PENDING | COLO_F_RST |
-			  COLO_F_BOTH_RST;
+	const __u32 odd = COLO_F_MISMATCH | COLO_F_S_OLD | COLO_F_S_UNSEEN | COLO_F_PENDING |
+			  COLO_F_RST | COLO_F_BOTH_RST;
 
 	return f->epoch == *(volatile __u64 *)&ses->epoch && !(f->flags & odd) &&
 	       f->flags & COLO_F_VOUCHED && !s_is_ahead(f) && !f->p_ready.count;
@@ -155,8 +155,7 @@ static __always_inline int parse_plain(struct ctx_buff *ctx, struct packet *p, _
 		key_addrs(&p->key, l3 + 12, l3 + 16, 1);
 		return parse_segment(p, (struct ports *)(l3 + 20), ETH_LEN + 20, total - 20);
 	}
-	if (type != bpf_htons(ETHERTYPE_IPV6) ||
-	    l3 + IPV6_LEN + sizeof(struct ports) > end)
+	if (type != bpf_htons(ETHERTYPE_IPV6) || l3 + IPV6_LEN + sizeof(struct ports) > end)
 		return 0;
 	total = bpf_ntohs(*(__be16 *)(l3 + 4));
 	if (l3[0] >> 4 != 6 || l3[6] != PROTO_TCP || total > len - ETH_LEN - IPV6_LEN)

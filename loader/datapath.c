@@ -50,10 +50,10 @@ const char *const datapath_map_names[MAP_COUNT] = {
 };
 
 const char *const datapath_prog_names[PROG_COUNT] = {
-	[PROG_GUEST_OUT] = "guest_out", [PROG_PORT_IN] = "port_in", [PROG_LINK_IN] = "link_in",
-	[PROG_PORT_OUT] = "port_out",   [PROG_CONTROL] = "control",
-	[PROG_GUEST_OUT_XDP] = "guest_out_xdp", [PROG_LINK_IN_XDP] = "link_in_xdp",
-	[PROG_XDP_FLUSHED] = "xdp_flushed",
+	[PROG_GUEST_OUT] = "guest_out",     [PROG_PORT_IN] = "port_in",
+	[PROG_LINK_IN] = "link_in",         [PROG_PORT_OUT] = "port_out",
+	[PROG_CONTROL] = "control",         [PROG_GUEST_OUT_XDP] = "guest_out_xdp",
+	[PROG_LINK_IN_XDP] = "link_in_xdp", [PROG_XDP_FLUSHED] = "xdp_flushed",
 };
 
 __u64 datapath_now(void)

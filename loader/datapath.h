@@ -20,7 +20,7 @@ struct datapath_options {
 	const char *guest; /* device names */
 	const char *port;
 	const char *link;
-	const char *peer;          /* may be NULL */
+	const char *peer; /* may be NULL */
 	enum colo_context context;
 	struct colo_config config; /* 0 in a field: its default */
 };
@@ -42,7 +42,7 @@ enum datapath_map {
 	MAP_TRANSLATIONS,
 	MAP_DIGEST_KEY, /* of a primary, as the next */
 	MAP_XDP_CPUS,
-	MAP_INPUTS,     /* of a secondary, as the next */
+	MAP_INPUTS, /* of a secondary, as the next */
 	MAP_INPUT_RING,
 	MAP_GATES,
 	MAP_LINK_SENT,
@@ -199,8 +199,7 @@ __u32 datapath_netns(void);
 bool datapath_has_map(enum colo_role role, enum datapath_map map);
 
 /* Likewise programs, and those of XDP where it is not used. */
-bool datapath_has_prog(enum colo_role role, enum colo_context context,
-		       enum datapath_prog prog);
+bool datapath_has_prog(enum colo_role role, enum colo_context context, enum datapath_prog prog);
 
 /* A map that is the same whatever the role. */
 bool datapath_map_is_shared(enum datapath_map map);

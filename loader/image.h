@@ -19,7 +19,7 @@ struct image {
 	struct primary_bpf *primary;
 	struct secondary_bpf *secondary;
 	struct port_bpf *port;
-	struct xdp_bpf *xdp; /* NULL: not of this context */
+	struct xdp_bpf *xdp;       /* NULL: not of this context */
 	struct bpf_object *object; /* of the role */
 };
 

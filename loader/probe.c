@@ -291,6 +291,9 @@ static int probe(const struct probe_options *o)
 	conclude(follows, bad, "this kernel cannot run the data path");
 	conclude(follows, !bad,
 		 "the data path runs at tc hooks of all devices: guests keep their offloads");
+	conclude(
+		follows, json_is_true(json_object_get(part, "xdp_loads")),
+		"--context xdp is for guests without checksum and segmentation offloads, on both hosts, and for devices with native XDP");
 	for (int i = 0; i < 3; i++) {
 		if (!o->device[i])
 			continue;

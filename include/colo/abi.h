@@ -302,7 +302,7 @@ enum colo_flow_flag {
 	COLO_F_BOTH_RST = 1 << 16,   /* rst_seq, rst_ack hold */
 	COLO_F_LATER = 1 << 17, /* what may leave goes to p_ready; set anew by each packet */
 	COLO_F_S_UNSEEN =
-		1 << 18, /* S's SYN of this life has not come: its acks may be older */
+		1 << 18,         /* S's SYN of this life has not come: its acks may be older */
 	COLO_F_FLIGHT = 1 << 19, /* COLO_F_LATER, as a frame of XDP has not left yet */
 };
 

@@ -752,13 +752,12 @@ bool colo_report_xdp(void)
 {
 	if (colo_context != COLO_CONTEXT_XDP)
 		return true;
-	printf("# XDP has held %" PRIu64 " frames, matched %" PRIu64
-	       " of them, let %" PRIu64 " pass; for it %" PRIu64 " have waited\n",
+	printf("# XDP has held %" PRIu64 " frames, matched %" PRIu64 " of them, let %" PRIu64
+	       " pass; for it %" PRIu64 " have waited\n",
 	       xdp.held, xdp.matched, xdp.covered, xdp.waited);
 	if (xdp.matched && xdp.covered && !xdp.lost)
 		return true;
-	printf("# FAILED: the fast path was not taken, or lost %" PRIu64 " frames\n",
-	       xdp.lost);
+	printf("# FAILED: the fast path was not taken, or lost %" PRIu64 " frames\n", xdp.lost);
 	return false;
 }
 

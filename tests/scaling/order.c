@@ -204,8 +204,8 @@ static void run_xdp(const struct shape *shape, uint64_t for_ns)
 	frames = run_stretches(&rig, shape, for_ns);
 	took = (scale_now() - begun) / 1e9;
 	far = &rig.sink->bss->far_count;
-	for (begun = scale_now(); frames > 0 && !all_left(far, frames) &&
-				  scale_now() < begun + STALL_NS;)
+	for (begun = scale_now();
+	     frames > 0 && !all_left(far, frames) && scale_now() < begun + STALL_NS;)
 		sched_yield();
 	watch.stop = true;
 	pthread_join(watch.thread, NULL);
@@ -271,7 +271,8 @@ static void one_poll(void)
 	       (unsigned long long)c.xdp_waited);
 	claim(!err && one_poll_left(&rig) && c.xdp_matched == 1 && c.xdp_waited,
 	      "XDP, one poll: what tc releases behind it waits (%d)", err);
-	claim(!rig.sink->bss->far_count.inverted, "XDP, one poll: it came in the guest's order");
+	claim(!rig.sink->bss->far_count.inverted,
+	      "XDP, one poll: it came in the guest's order");
 	rig_close(&rig);
 }
 

@@ -27,7 +27,7 @@ struct rig {
 	int port;   /* ifindex */
 	int client; /* ... of its far end */
 	int link;
-	int other;  /* packet socket at the far end of the link */
+	int other; /* packet socket at the far end of the link */
 	bool open;
 	struct sink_bpf *sink;
 	struct datapath dp;
