@@ -14,14 +14,48 @@
 #define SEGMENTS_MAX (COLO_BIG_SIZE / SEGMENT_MIN)
 
 /* How a made frame is sent: an ifindex above these bits. */
-#define HOW_LAST 1 /* it ends its frame: FIN and PSH belong to it */
-/* HOW_PARTIAL 2: checksum.h */
+#define HOW_LAST    1 /* it ends its frame: FIN and PSH belong to it */
+#define HOW_PARTIAL 2 /* the carrier's checksum is partial */
 #define HOW_LINK    4 /* over the link, as output of the open epoch */
 #define HOW_IFINDEX 8 /* bits to shift */
 
 #define TCP_FL_FIN  0x01
 #define TCP_FL_PSH  0x08
 #define TCP_FL_URG  0x20
+
+/* Sum of n bytes (a multiple of 4, at most 60) of scratch.out. */
+static __always_inline __u32 out_csum(struct scratch *s, __u32 off, __u32 n, __u32 sum)
+{
+	asm volatile("" : "+r"(n));
+	n &= 60;
+	return bpf_csum_diff(NULL, 0, (__be32 *)(s->out + in_hdr(off)), n, sum);
+}
+
+/* Sum of the pseudo-header of a held frame with l4_len bytes of L4. */
+__noinline __u32 pseudo_csum(__u32 idx, __u32 l4_len)
+{
+	struct colo_frame *fr = frame_at(idx);
+	struct scratch *s = scratch_get();
+	__be32 *w;
+
+	if (!fr || !s)
+		return 0;
+	w = (__be32 *)s->pseudo;
+	__builtin_memcpy(s->pseudo, fr->key.saddr, 32);
+	w[8] = bpf_htonl(l4_len);
+	w[9] = bpf_htonl(fr->key.proto);
+	return bpf_csum_diff(NULL, 0, w, 40, 0);
+}
+
+static __always_inline void out16(struct scratch *s, __u32 off, __u16 value)
+{
+	*(__be16 *)(s->out + in_hdr(off)) = bpf_htons(value);
+}
+
+static __always_inline void out32(struct scratch *s, __u32 off, __u32 value)
+{
+	*(__be32 *)(s->out + in_hdr(off)) = bpf_htonl(value);
+}
 
 /* Length fields and the IPv4 header's checksum of scratch.out. */
 static __always_inline void out_l3(struct scratch *s, const struct colo_flow_key *k, __u32 l3,
@@ -107,6 +141,27 @@ __noinline int segment_headers(__u32 idx, __u32 at, __u32 n, __u32 how)
 		else
 			s->out[in_hdr(l4 + 13)] &= ~TCP_FL_URG;
 	}
+	return 0;
+}
+
+/* The TCP checksum of what segment_headers() has made. */
+__noinline int segment_csum(__u32 idx, __u32 at, __u32 n, __u32 how)
+{
+	struct colo_frame *fr = frame_at(idx);
+	struct scratch *s = scratch_get();
+	__u32 l4, sum, partial = how & HOW_PARTIAL;
+
+	if (!fr || !s)
+		return -1;
+	l4 = fr->l4_off;
+	out16(s, l4 + 16, 0);
+	sum = pseudo_csum(idx, fr->hdr_len - l4 + n);
+	if (!partial) {
+		sum = out_csum(s, l4, fr->hdr_len - l4, sum);
+		if (n)
+			sum = pool_csum(fr->data_off + at, n, sum);
+	}
+	*(__be16 *)(s->out + in_hdr(l4 + 16)) = partial ? csum_fold(sum) : ~csum_fold(sum);
 	return 0;
 }
 

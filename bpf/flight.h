@@ -5,7 +5,8 @@
  * or 16 of them are there; tc sends at once. So that nothing overtakes them
  * (rule 3), a flow knows the number, among those of its CPU, of the last one that
  * it has released, and each CPU how many of its own have left: a program at the
- * tracepoint behind the hand-over counts those (xdp_flushed).
+ * tracepoint behind the hand-over counts those (xdp_flushed), another what the
+ * kernel has refused before (xdp_refused).
  */
 #ifndef COLO_BPF_FLIGHT_H
 #define COLO_BPF_FLIGHT_H
@@ -13,8 +14,8 @@
 #include "maps.h"
 
 /*
- * What the port's device has refused before the hand-over, because it is down or
- * of another MTU, is never counted as having left: it is not waited for longer.
+ * What is lost between the program and the hand-over without being counted (there is
+ * no such way, but for a guest's frame on generic XDP) is not waited for longer.
  */
 #define FLIGHT_MAX_NS 20000000ULL
 

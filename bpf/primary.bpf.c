@@ -47,6 +47,9 @@ static __always_inline void release_init(struct release *r, struct __sk_buff *ct
 	r->ended = 0;
 	r->spent = 0;
 	release_set_later(f, f->p_ready.count || lease_is_out(now), flight_of(f, now));
+	/* here, and not where it goes to p_ready, for the stack's sake */
+	if (f->flags & COLO_F_FLIGHT)
+		release_pending(f);
 }
 
 /*

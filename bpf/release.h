@@ -170,10 +170,8 @@ static __always_inline void release_ready_mark(struct release *r, __u32 idx)
 						       COLO_FR_READY;
 	COUNT(p_waited);
 	r->ended++;
-	if (r->flow->flags & COLO_F_FLIGHT) {
+	if (r->flow->flags & COLO_F_FLIGHT)
 		COUNT(xdp_waited);
-		release_pending(r->flow);
-	}
 }
 
 static __always_inline void release_later(struct release *r, struct colo_queue *q, __u32 idx)

@@ -6,6 +6,7 @@
  *   guest_out_xdp  a frame P of the guest: held, or an ack that leaves at once
  *   link_in_xdp    a frame S of the secondary's guest that is P's held one
  *   xdp_flushed    XDP's frames have been handed to the port: flight.h
+ *   xdp_refused    ... or one has not
  *
  * What is not the simple case goes on to tc as it came, nothing counted and
  * nothing changed, and primary.bpf.c has all of the rules: what is done here is
@@ -496,6 +497,13 @@ struct net_device {
 	int ifindex;
 } __attribute__((preserve_access_index));
 
+/* Such a device takes none, ever. */
+static __always_inline void port_has_said(struct colo_config *c, int err)
+{
+	if (err == -6 || err == -95) /* ENXIO, EOPNOTSUPP */
+		c->xdp_frame_max = 0;
+}
+
 /*
  * Frames of one CPU for one device have been handed over, at once and in their
  * order, BULK of them while more come, else all that there are.
@@ -518,8 +526,29 @@ int xdp_flushed(__u64 *args) /* from, to, sent, drops, err */
 	__sync_lock_test_and_set(&mine->flushed, flushed);
 	if (drops > 0)
 		COUNT_N(xdp_lost, drops);
-	/* such a device takes none, ever: ENXIO, EOPNOTSUPP */
-	if (err == -6 || err == -95)
-		c->xdp_frame_max = 0;
+	port_has_said(c, err);
+	return 0;
+}
+
+/*
+ * A frame that is for the port was not even gathered. If others are, their
+ * hand-over counts for it, too.
+ */
+SEC("tp_btf/xdp_redirect_err")
+int xdp_refused(__u64 *args) /* from, prog, to, err, map type, map id, index */
+{
+	const struct net_device *from = (void *)args[0];
+	struct colo_config *c = config_get();
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct colo_xdp_cpu *mine = bpf_map_lookup_elem(&xdp_cpus, &cpu);
+
+	if (!c || !mine || (__u32)args[6] != c->port_ifindex ||
+	    ((__u32)from->ifindex != c->link_ifindex &&
+	     (__u32)from->ifindex != c->guest_ifindex))
+		return 0;
+	if (mine->flushed + 1 == mine->sent)
+		mine->flushed = mine->sent;
+	COUNT(xdp_lost);
+	port_has_said(c, args[3]);
 	return 0;
 }

@@ -54,6 +54,7 @@ const char *const datapath_prog_names[PROG_COUNT] = {
 	[PROG_LINK_IN] = "link_in",         [PROG_PORT_OUT] = "port_out",
 	[PROG_CONTROL] = "control",         [PROG_GUEST_OUT_XDP] = "guest_out_xdp",
 	[PROG_LINK_IN_XDP] = "link_in_xdp", [PROG_XDP_FLUSHED] = "xdp_flushed",
+	[PROG_XDP_REFUSED] = "xdp_refused",
 };
 
 __u64 datapath_now(void)

@@ -64,6 +64,7 @@ enum datapath_prog {
 	PROG_GUEST_OUT_XDP, /* guest device, before guest_out */
 	PROG_LINK_IN_XDP,   /* link, before link_in */
 	PROG_XDP_FLUSHED,   /* at the tracepoint xdp_devmap_xmit */
+	PROG_XDP_REFUSED,   /* ... xdp_redirect_err */
 	PROG_COUNT,
 };
 

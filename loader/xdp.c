@@ -116,7 +116,7 @@ static int attach_one(const struct datapath *dp, enum datapath_prog prog, const 
 		log_error("%s %s: XDP cannot be attached: %s; --context tc needs none", option,
 			  device, reason(err));
 	else if (err)
-		log_error("tracepoint xdp_devmap_xmit: cannot be attached: %s; --context tc",
+		log_error("a tracepoint of XDP cannot be had: %s; --context tc needs none",
 			  strerror(-err));
 	return err;
 }
@@ -130,6 +130,8 @@ int xdp_attach(const struct datapath *dp)
 		return 0;
 	/* first who counts what the others send */
 	err = attach_one(dp, PROG_XDP_FLUSHED, NULL, NULL, 0);
+	if (!err)
+		err = attach_one(dp, PROG_XDP_REFUSED, NULL, NULL, 0);
 	if (!err)
 		err = attach_one(dp, PROG_LINK_IN_XDP, "--link", abi->link, abi->link_ifindex);
 	if (!err)

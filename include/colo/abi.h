@@ -145,8 +145,7 @@ struct colo_config {
 struct colo_xdp_cpu {
 	__u64 sent;
 	__u64 flushed;
-	__u64 lost; /* of these the port did not take */
-	__u64 reserved[5];
+	__u64 reserved[6];
 };
 
 /* The last frame that a flow has released by XDP: number `serial` of its CPU. */
@@ -528,7 +527,7 @@ struct colo_translation {
 	X(p_discarded, "held, then discarded: this side lost or was detached")     \
 	X(p_unheld, "dropped: could not be held")                                  \
 	X(p_unleased, "passes uncompared, dropped: the lease had run out")         \
-	X(p_waited, "held ones that waited for the lease when they could leave")   \
+	X(p_waited, "held ones that could leave, and waited for lease or XDP")     \
 	X(p_segments, "segments cut anew from held frames")                        \
 	X(p_released_whole, "releases that used the secondary's frame as carrier") \
 	X(s_frames, "frames of the secondary's guest")                             \

@@ -276,6 +276,39 @@ static void one_poll(void)
 	rig_close(&rig);
 }
 
+/* Where the port takes none of its frames XDP releases one, and no more. */
+static void refused(void)
+{
+	const struct colo_config sizes = {.max_flows = 64};
+	const struct frame_kind kind = {.payload = PAYLOAD};
+	static struct batch batch;
+	struct colo_counters c;
+	struct rig rig;
+	int err;
+
+	rig_context = COLO_CONTEXT_XDP;
+	rig_refuses = true;
+	err = rig_open(&rig, COLO_ROLE_PRIMARY, &sizes);
+	rig_context = COLO_CONTEXT_TC;
+	rig_refuses = false;
+	for (uint32_t round = 1; round <= 4 && !err; round++) {
+		batch.count = 0;
+		batch_add(&batch, 1, round, &kind);
+		err = batch_from_guest(&rig, &batch) ?:
+			      batch_from_link(&rig, &batch, COLO_LINK_OUTPUT, 1);
+	}
+	c = rig_counters(&rig);
+	claim(!err && c.xdp_matched == 1 && c.xdp_lost == 1 && !rig.dp.config->xdp_frame_max &&
+		      c.p_matched == 4 && rig_arrived(&rig) == 3,
+	      "XDP, a port that takes no such frame: one is lost, the others leave by tc");
+	/* the guest sends it again */
+	batch.count = 0;
+	batch_add(&batch, 1, 2, &kind);
+	err = err ?: batch_from_guest(&rig, &batch);
+	claim(!err && rig_arrived(&rig) == 4, "... and it, when it comes again");
+	rig_close(&rig);
+}
+
 static void run_order(const struct shape *shape, uint64_t for_ns)
 {
 	const struct colo_config sizes = {.max_flows = 64};
@@ -385,6 +418,7 @@ void part_order(const struct scale *scale)
 	for (unsigned int i = 0; i < sizeof(shapes) / sizeof(*shapes); i++)
 		run_order(&shapes[i], for_ns);
 	one_poll();
+	refused();
 	for (unsigned int i = 0; i < sizeof(shapes) / sizeof(*shapes); i++)
 		if (shapes[i].steer)
 			run_xdp(&shapes[i], for_ns);

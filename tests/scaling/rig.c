@@ -30,6 +30,7 @@
 unsigned int rig_queues = 1;
 bool rig_offloads, rig_counts_only;
 enum colo_context rig_context;
+bool rig_refuses;
 
 int rig_enter(void)
 {
@@ -113,7 +114,7 @@ static int devices_open(struct rig *rig, char near[3][16], char far[2][16])
 		err = port_open(&client, near[1], far[0]);
 	if (!err)
 		err = devices_veth(&other, near[2], far[1], wire_mtu + LINK_ROOM, rig_offloads);
-	if (!err && rig_context == COLO_CONTEXT_XDP)
+	if (!err && rig_context == COLO_CONTEXT_XDP && !rig_refuses)
 		err = devices_xdp(far[0]);
 	if (err)
 		return err;

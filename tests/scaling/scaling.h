@@ -40,6 +40,7 @@ struct rig {
 int rig_enter(void);
 /* `sizes`: 0 in a field is its default. COLO has begun when it returns. */
 extern enum colo_context rig_context;
+extern bool rig_refuses; /* the port takes no frames of XDP */
 int rig_open(struct rig *rig, enum colo_role role, const struct colo_config *sizes);
 /* An instance that another has attached: COLO begins, nothing else is opened. */
 int rig_adopt(struct rig *rig, const char *name);
