@@ -39,6 +39,12 @@ static __always_inline int flight_is_up(const struct colo_xdp_last *last, __u64 
 	       now < last->ns + FLIGHT_MAX_NS;
 }
 
+/* Has XDP ever released something of it? */
+static __always_inline int flight_has_been(const struct colo_flow *f)
+{
+	return f->xdp_data.serial || f->xdp_ack.serial;
+}
+
 static __always_inline int flight_of(const struct colo_flow *f, __u64 now)
 {
 	return flight_is_up(&f->xdp_data, now) || flight_is_up(&f->xdp_ack, now);

@@ -32,6 +32,18 @@ static __always_inline int unheld(const struct colo_flow_key *key, __u32 reason,
 	return CTX_DROP;
 }
 
+/*
+ * What XDP has released is still on its way: what may leave goes to p_ready, and
+ * the daemon is told. A function of its own, as is the next, for the stack's sake.
+ */
+__noinline int flight_ask(struct colo_flow *f)
+{
+	if (!f || !flight_of(f, bpf_ktime_get_ns()))
+		return 0;
+	release_pending(f);
+	return 1;
+}
+
 static __always_inline void release_init(struct release *r, struct __sk_buff *ctx,
 					 struct colo_flow *f, __u32 ifindex, __u32 l4_off,
 					 __u64 now)
@@ -46,10 +58,8 @@ static __always_inline void release_init(struct release *r, struct __sk_buff *ct
 	r->partial = -1;
 	r->ended = 0;
 	r->spent = 0;
-	release_set_later(f, f->p_ready.count || lease_is_out(now), flight_of(f, now));
-	/* here, and not where it goes to p_ready, for the stack's sake */
-	if (f->flags & COLO_F_FLIGHT)
-		release_pending(f);
+	release_set_later(f, f->p_ready.count || lease_is_out(now),
+			  flight_has_been(f) && flight_ask(f));
 }
 
 /*
@@ -781,6 +791,17 @@ static long flight_wait(__u32 step __unused, void *arg __unused)
 	return !f || !flight_of(f, bpf_ktime_get_ns());
 }
 
+__noinline int flight_await(void)
+{
+	return bpf_loop(FLIGHT_WAIT, flight_wait, NULL, 0);
+}
+
+/* Whether that has to be waited for. */
+__noinline int control_flight(struct colo_flow *f, __u32 op)
+{
+	return f && op <= COLO_CONTROL_TIMEOUT && flight_of(f, bpf_ktime_get_ns());
+}
+
 SEC("tc")
 int control(struct __sk_buff *ctx)
 {
@@ -812,9 +833,9 @@ int control(struct __sk_buff *ctx)
 		word_unlock_stale(&f->lock);
 		return control_done(ctx, 0);
 	}
-	if (op->op <= COLO_CONTROL_TIMEOUT && flight_of(f, bpf_ktime_get_ns())) {
+	if (control_flight(f, op->op)) {
 		word_unlock(&f->lock);
-		bpf_loop(FLIGHT_WAIT, flight_wait, NULL, 0);
+		flight_await();
 		return control_done(ctx, COLO_CONTROL_AGAIN);
 	}
 	release_init(&r, ctx, f, c->port_ifindex, 0, bpf_ktime_get_ns());
