@@ -14,7 +14,7 @@
 #include <linux/types.h>
 #endif
 
-#define COLO_ABI_VERSION     7
+#define COLO_ABI_VERSION     8
 #define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
 #define COLO_SESSION_ID      16    /* bytes */
