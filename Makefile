@@ -36,8 +36,10 @@ PACKAGES      := build-essential clang llvm bpftool libbpf-dev libelf-dev zlib1g
 LINT_PACKAGES := clang-format clang-tidy cppcheck shellcheck
 PACKAGE_FILES := qemu-glue/packages tests/vm/packages
 
-BPF_OBJECTS := $(BUILD)/primary.bpf.o $(BUILD)/secondary.bpf.o $(BUILD)/port.bpf.o
-SKELETONS   := $(BUILD)/primary.skel.h $(BUILD)/secondary.skel.h $(BUILD)/port.skel.h
+BPF_OBJECTS := $(BUILD)/primary.bpf.o $(BUILD)/secondary.bpf.o $(BUILD)/port.bpf.o \
+	       $(BUILD)/xdp.bpf.o
+SKELETONS   := $(BUILD)/primary.skel.h $(BUILD)/secondary.skel.h $(BUILD)/port.skel.h \
+	       $(BUILD)/xdp.skel.h
 BINARY      := $(BUILD)/colo-bpf
 # All of the loader but main(), for the tests.
 LOADER_LIB     := $(BUILD)/libcolo.a

@@ -71,7 +71,7 @@ static __always_inline void block_give(__u32 off)
  * Copy len bytes of the packet into the pool: whole chunks, then the rest. The
  * two are apart for the verifier, which else follows each length at each step.
  */
-__noinline int pool_load(struct __sk_buff *ctx, __u32 from, __u32 to, __u32 len)
+__noinline int pool_load(struct ctx_buff *ctx, __u32 from, __u32 to, __u32 len)
 {
 	__u8 *at;
 	int i;
@@ -96,7 +96,7 @@ __noinline int pool_load(struct __sk_buff *ctx, __u32 from, __u32 to, __u32 len)
 }
 
 /* Copy len bytes of the pool into the packet. */
-__noinline int pool_store(struct __sk_buff *ctx, __u32 to, __u32 from, __u32 len)
+__noinline int pool_store(struct ctx_buff *ctx, __u32 to, __u32 from, __u32 len)
 {
 	__u8 *at;
 	int i;
@@ -135,11 +135,12 @@ __noinline int frame_give(__u32 idx)
 	return 0;
 }
 
-static __always_inline void frame_fill(struct colo_frame *fr, const struct packet *p)
+/* All that a record says of a packet, but for its copy of the headers. */
+static __always_inline void frame_fill(struct colo_frame *fr, const struct packet *p, __u64 now)
 {
 	fr->next = COLO_NONE;
 	fr->prev = COLO_NONE;
-	fr->held_ns = bpf_ktime_get_ns();
+	fr->held_ns = now;
 	fr->flags = p->flags;
 	fr->seq = p->seq;
 	fr->end = p->end;
@@ -156,14 +157,13 @@ static __always_inline void frame_fill(struct colo_frame *fr, const struct packe
 	fr->vlan_tci = p->vlan_tci;
 	fr->vlan_proto = p->vlan_proto;
 	fr->key = p->key;
-	__builtin_memcpy(fr->hdr, p->hdr, COLO_HDR_MAX);
 }
 
 /*
  * Keep the packet that scratch.pkt describes. Returns the record's index, or
  * COLO_NONE with nothing kept: no record, no block, or the packet unreadable.
  */
-__noinline __u32 frame_take(struct __sk_buff *ctx, __u32 state, __u64 epoch)
+__noinline __u32 frame_take(struct ctx_buff *ctx, __u32 state, __u64 epoch)
 {
 	struct scratch *s = scratch_get();
 	struct colo_frame *fr;
@@ -184,7 +184,8 @@ __noinline __u32 frame_take(struct __sk_buff *ctx, __u32 state, __u64 epoch)
 			return COLO_NONE;
 		}
 	}
-	frame_fill(fr, &s->pkt);
+	frame_fill(fr, &s->pkt, bpf_ktime_get_ns());
+	__builtin_memcpy(fr->hdr, s->pkt.hdr, COLO_HDR_MAX);
 	fr->data_off = off;
 	fr->epoch = epoch;
 	frame_state(fr, idx, state);

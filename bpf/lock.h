@@ -49,6 +49,12 @@ static __always_inline int word_lock(__u32 *lock)
 	return w.got;
 }
 
+/* Without waiting. */
+static __always_inline int word_trylock(__u32 *lock)
+{
+	return !*(volatile __u32 *)lock && !__sync_val_compare_and_swap(lock, 0, lock_me());
+}
+
 static __always_inline void word_unlock(__u32 *lock)
 {
 	__sync_lock_test_and_set(lock, 0);

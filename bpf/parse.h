@@ -252,16 +252,14 @@ static __always_inline void parse_failed_packet(struct packet *p, enum parse_dir
 }
 
 /* Tags: one that the device has stripped, and those in the frame; two count. */
-static __always_inline __u32 parse_tags(struct __sk_buff *ctx, struct packet *p)
+static __always_inline __u32 parse_tags(struct ctx_buff *ctx, struct packet *p)
 {
 	__u32 off = 12, type = hdr16(p, off), n = 0;
 	int i;
 
 	p->vlan_tci = 0;
 	p->vlan_proto = 0;
-	if (ctx->vlan_present) {
-		p->vlan_tci = bpf_htons(ctx->vlan_tci);
-		p->vlan_proto = ctx->vlan_proto;
+	if (ctx_tag(ctx, &p->vlan_proto, &p->vlan_tci)) {
 		p->key.vlan[0] = p->vlan_tci & bpf_htons(0x0fff);
 		n = 1;
 	}
@@ -282,7 +280,7 @@ static __always_inline __u32 parse_tags(struct __sk_buff *ctx, struct packet *p)
  * Fills scratch.pkt. PARSE_MALFORMED: pkt holds the frame as one that cannot
  * be followed. Negative: the frame cannot even be read.
  */
-__noinline int packet_parse(struct __sk_buff *ctx, int direction)
+__noinline int packet_parse(struct ctx_buff *ctx, int direction)
 {
 	enum parse_direction dir = direction;
 	struct scratch *s = scratch_get();
@@ -294,10 +292,10 @@ __noinline int packet_parse(struct __sk_buff *ctx, int direction)
 		return -1;
 	p = &s->pkt;
 	__builtin_memset(&p->key, 0, sizeof(p->key));
-	p->len = ctx->len;
+	p->len = ctx_len(ctx);
 	p->flags = 0;
 	p->seq = p->end = p->ack = 0;
-	p->gso_size = ctx->gso_size;
+	p->gso_size = ctx_gso_size(ctx);
 	n = p->len;
 	if (n < ETH_LEN)
 		return -1;

@@ -32,6 +32,18 @@ static __always_inline int unheld(const struct colo_flow_key *key, __u32 reason,
 	return CTX_DROP;
 }
 
+/*
+ * What XDP has released is still on its way: what may leave goes to p_ready, and
+ * the daemon is told. A function of its own, as is the next, for the stack's sake.
+ */
+__noinline int flight_ask(struct colo_flow *f)
+{
+	if (!f || !flight_of(f, bpf_ktime_get_ns()))
+		return 0;
+	release_pending(f);
+	return 1;
+}
+
 static __always_inline void release_init(struct release *r, struct __sk_buff *ctx,
 					 struct colo_flow *f, __u32 ifindex, __u32 l4_off,
 					 __u64 now)
@@ -46,7 +58,8 @@ static __always_inline void release_init(struct release *r, struct __sk_buff *ct
 	r->partial = -1;
 	r->ended = 0;
 	r->spent = 0;
-	release_set_later(f, f->p_ready.count || lease_is_out(now));
+	release_set_later(f, f->p_ready.count || lease_is_out(now),
+			  flight_has_been(f) && flight_ask(f));
 }
 
 /*
@@ -643,7 +656,7 @@ static __always_inline __u32 control_end(struct release *r, __u32 end)
 	struct colo_flow *f = r->flow;
 
 	r->end = end;
-	release_set_later(f, 0);
+	release_set_later(f, 0, 0);
 	bpf_loop(RELEASE_MAX, release_all_step, r, 0);
 	if (flow_holds(f)) /* or it came later than is asked for */
 		return r->ended | (r->ended >= RELEASE_MAX ? COLO_CONTROL_AGAIN : 0);
@@ -764,6 +777,31 @@ __noinline int control_reclaim(struct colo_flow *f)
 	return 1;
 }
 
+#define FLIGHT_WAIT 4096
+
+/*
+ * XDP's frames leave when another CPU's poll ends, which a lock that is taken
+ * here all the time would hold up.
+ */
+static long flight_wait(__u32 step __unused, void *arg __unused)
+{
+	struct scratch *s = scratch_get();
+	struct colo_flow *f = s ? bpf_map_lookup_elem(&flows, &s->control.key) : NULL;
+
+	return !f || !flight_of(f, bpf_ktime_get_ns());
+}
+
+__noinline int flight_await(void)
+{
+	return bpf_loop(FLIGHT_WAIT, flight_wait, NULL, 0);
+}
+
+/* Whether that has to be waited for. */
+__noinline int control_flight(struct colo_flow *f, __u32 op)
+{
+	return f && op <= COLO_CONTROL_TIMEOUT && flight_of(f, bpf_ktime_get_ns());
+}
+
 SEC("tc")
 int control(struct __sk_buff *ctx)
 {
@@ -794,6 +832,11 @@ int control(struct __sk_buff *ctx)
 	if (!key_equal(&f->key, &op->key)) {
 		word_unlock_stale(&f->lock);
 		return control_done(ctx, 0);
+	}
+	if (control_flight(f, op->op)) {
+		word_unlock(&f->lock);
+		flight_await();
+		return control_done(ctx, COLO_CONTROL_AGAIN);
 	}
 	release_init(&r, ctx, f, c->port_ifindex, 0, bpf_ktime_get_ns());
 	r.partial = 0; /* a packet made by BPF_PROG_RUN is complete */

@@ -4,15 +4,17 @@
  * lock, and in order (rules 1 to 4 and 6). While the lease has run out, what
  * may leave goes to p_ready instead, in the order in which it would have left,
  * and all else is as if it had. What comes after it goes behind it, until the
- * daemon, which renews the lease, has let it go.
+ * daemon, which renews the lease, has let it go. It is the same while a frame
+ * that XDP has released is still on its way (flight.h).
  */
 #ifndef COLO_BPF_RELEASE_H
 #define COLO_BPF_RELEASE_H
 
 #include "emit.h"
+#include "flight.h"
 #include "flow.h"
 #include "lease.h"
-#include "serial.h"
+#include "progress.h"
 
 #define ACKWAIT_WALK 1024 /* frames that are looked at for a covered ack */
 #define RELEASE_MAX  64   /* frames a program run may release */
@@ -145,10 +147,15 @@ static __always_inline void release_end(struct release *r, struct colo_queue *q,
 	r->ended++;
 }
 
-/* Whether what may leave goes to p_ready. */
-static __always_inline void release_set_later(struct colo_flow *f, __u32 later)
+/*
+ * Whether what may leave goes to p_ready: until the lease is there again, or what
+ * XDP has released before has left.
+ */
+static __always_inline void release_set_later(struct colo_flow *f, __u32 later, __u32 flight)
 {
-	f->flags &= ~COLO_F_LATER;
+	f->flags &= ~(COLO_F_LATER | COLO_F_FLIGHT);
+	if (flight)
+		f->flags |= COLO_F_LATER | COLO_F_FLIGHT;
 	if (later)
 		f->flags |= COLO_F_LATER;
 }
@@ -163,6 +170,8 @@ static __always_inline void release_ready_mark(struct release *r, __u32 idx)
 						       COLO_FR_READY;
 	COUNT(p_waited);
 	r->ended++;
+	if (r->flow->flags & COLO_F_FLIGHT)
+		COUNT(xdp_waited);
 }
 
 static __always_inline void release_later(struct release *r, struct colo_queue *q, __u32 idx)
@@ -192,13 +201,6 @@ static long release_ready_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
-static __always_inline int ack_covered(const struct colo_flow *f, __u32 flags, __u32 ack)
-{
-	if (!(flags & COLO_FR_ACK))
-		return 1;
-	return f->flags & COLO_F_S_ACK && seq_leq(ack, f->s_ack);
-}
-
 /* Frames without a new unit that S's ack has reached, in their order. */
 static long release_ackwait_step(__u32 step __unused, void *arg)
 {
@@ -222,22 +224,6 @@ static long release_ackwait_step(__u32 step __unused, void *arg)
 	}
 	release_end(r, &f->p_ackwait, idx);
 	return 0;
-}
-
-/* The units [from, to) of P have left: [p_left_start, p_left) grows, if they touch it. */
-static __always_inline void stream_left(struct colo_flow *f, __u32 from, __u32 to)
-{
-	if (!(f->flags & COLO_F_P_LEFT) || seq_lt(f->p_left, from)) {
-		f->p_left_start = from;
-		f->p_left = to;
-	}
-	f->flags |= COLO_F_P_LEFT;
-	if (seq_lt(to, f->p_left_start))
-		return;
-	if (seq_lt(from, f->p_left_start))
-		f->p_left_start = from;
-	if (seq_lt(f->p_left, to))
-		f->p_left = to;
 }
 
 /*

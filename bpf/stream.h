@@ -12,21 +12,6 @@
 #define WALK_MAX     (1 << 14) /* steps through a flow's queues */
 #define CARRIER_WALK 8         /* P frames that one S frame may release whole */
 
-/*
- * S has begun a life of the tuple that P has not: its frames wait, and say
- * nothing of the one that P is in.
- */
-static __always_inline int s_is_ahead(const struct colo_flow *f)
-{
-	return f->flags & COLO_F_S_ISN && !(f->flags & COLO_F_ISN && f->isn == f->s_isn);
-}
-
-static __always_inline int vouched_for(const struct colo_flow *f, __u32 seq, __u32 end)
-{
-	return f->flags & COLO_F_VOUCHED && seq_leq(f->vouch_start, seq) &&
-	       seq_leq(end, f->vouch_end);
-}
-
 struct place {
 	__u32 at;
 	__u32 seq;
@@ -214,46 +199,6 @@ static __always_inline __u32 match_units(struct match *m, struct colo_frame *p,
 		return pos;
 	}
 	return end;
-}
-
-/*
- * Serial numbers compare right within 2^31. What is a gigabyte back no TCP
- * sends again, so the interval is not longer.
- */
-#define VOUCH_MAX (1U << 30)
-
-static __always_inline void vouch_bound(struct colo_flow *f)
-{
-	if (f->vouch_end - f->vouch_start > VOUCH_MAX)
-		f->vouch_start = f->vouch_end - VOUCH_MAX;
-	if (f->p_next - f->p_first > VOUCH_MAX)
-		f->p_first = f->p_next - VOUCH_MAX;
-}
-
-/* [from, to) is vouched for now; p0 is where its frame began. */
-static __always_inline void vouch(struct colo_flow *f, __u32 p0, __u32 from, __u32 to)
-{
-	if (!(f->flags & COLO_F_VOUCHED)) {
-		f->flags |= COLO_F_VOUCHED;
-		f->vouch_start = from;
-		f->vouch_end = to;
-		return;
-	}
-	if (seq_leq(f->vouch_start, to) && seq_lt(p0, f->vouch_start) &&
-	    seq_lt(from, f->vouch_start))
-		f->vouch_start = p0;
-	if (seq_leq(from, f->vouch_end) && seq_lt(f->vouch_end, to))
-		f->vouch_end = to;
-	vouch_bound(f);
-}
-
-/* S has acked as far as this, in the life that P is in. */
-static __always_inline void note_s_ack(struct colo_flow *f, __u32 ack)
-{
-	if (f->flags & COLO_F_S_ACK && seq_leq(ack, f->s_ack))
-		return;
-	f->s_ack = ack;
-	f->flags |= COLO_F_S_ACK;
 }
 
 /* One step of the walk through both queues; 1 when there is nothing to do. */
@@ -549,46 +494,16 @@ static __always_inline int stream_rst_again(struct colo_flow *f, const struct pa
 	return 1;
 }
 
-/* P has sent the units [seq, end). */
-static __always_inline void stream_sent(struct colo_flow *f, __u32 seq, __u32 end)
-{
-	if (!(f->flags & COLO_F_P_SEEN) || seq_lt(seq, f->p_first))
-		f->p_first = seq;
-	if (!(f->flags & COLO_F_P_SEEN) || seq_lt(f->p_next, end))
-		f->p_next = end;
-	f->flags |= COLO_F_TCP | COLO_F_P_SEEN;
-}
-
 /* What P's segment tells about how far P is. */
 static __always_inline void stream_note_p(struct colo_flow *f, const struct packet *p)
 {
-	f->flags |= COLO_F_TCP;
 	if (p->flags & COLO_FR_SYN && (!(f->flags & COLO_F_ISN) || f->isn != p->seq))
 		stream_new_life(f, p->seq);
 	if (p->flags & COLO_FR_RST)
 		f->flags |= COLO_F_RST;
 	if (p->flags & COLO_FR_FIN)
 		f->flags |= COLO_F_P_FIN;
-	if (p->end != p->seq)
-		stream_sent(f, p->seq, p->end);
-	if (p->flags & COLO_FR_ACK &&
-	    (!(f->flags & COLO_F_P_ACK) || seq_lt(f->p_ack, p->ack))) {
-		f->p_ack = p->ack;
-		f->flags |= COLO_F_P_ACK;
-	}
-}
-
-static __always_inline void stream_note_s(struct colo_flow *f, __u32 flags, __u32 ack)
-{
-	if (!(flags & COLO_FR_ACK) || f->flags & COLO_F_S_UNSEEN)
-		return;
-	if (s_is_ahead(f)) {
-		if (!(f->flags & COLO_F_S_NEXT_ACK) || seq_lt(f->s_next_ack, ack))
-			f->s_next_ack = ack;
-		f->flags |= COLO_F_S_NEXT_ACK;
-		return;
-	}
-	note_s_ack(f, ack);
+	stream_note_units(f, p);
 }
 
 /*

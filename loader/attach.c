@@ -72,8 +72,8 @@ static bool has_devices(const struct datapath_options *o)
 	       memcmp(&o->config, &none, sizeof(none));
 }
 
-/* role: -1, the file's. A host that comes back has the other perhaps. */
-static int attach_config(struct datapath_options *o, const char *file, int role)
+/* role, context: -1, the file's. A host that comes back has the other role perhaps. */
+static int attach_config(struct datapath_options *o, const char *file, int role, int context)
 {
 	const struct config_host *self;
 	struct config *config;
@@ -84,6 +84,7 @@ static int attach_config(struct datapath_options *o, const char *file, int role)
 	config = config_load(file ? file : path);
 	if (!config)
 		return EXIT_FAILED;
+	o->context = (enum colo_context)(context < 0 ? config->context : context);
 	self = config_self(config);
 	o->role = role < 0 ? (enum colo_role)config->role : role_number(role);
 	o->guest = self->guest;
@@ -104,7 +105,7 @@ int cmd_attach(int argc, char **argv)
 	struct datapath_options o = {};
 	struct colo_config *c = &o.config;
 	const char *file = NULL;
-	int role = -1;
+	int role = -1, context = -1;
 	const struct option_row rows[] = {
 		{OPTION_NAME, .argument = "NAME", .required = true, .value = &o.name},
 		{OPTION_TEXT, .name = "config", .argument = "FILE", .value = &file,
@@ -112,6 +113,9 @@ int cmd_attach(int argc, char **argv)
 		{OPTION_CHOICE, .name = "role", .argument = "ROLE", .value = &role,
 		 .choices = roles,
 		 .help = "which side this host is now, if not what the configuration says"},
+		{OPTION_CHOICE, .name = "context", .argument = "CONTEXT", .value = &context,
+		 .choices = config_context_names,
+		 .help = "where a primary looks at frames first, tc or xdp (tc, or the file's)"},
 		{OPTION_TEXT, .name = "guest", .argument = "DEV", .value = &o.guest,
 		 .help = "the guest's tap"},
 		{OPTION_TEXT, .name = "port", .argument = "DEV", .value = &o.port,
@@ -159,7 +163,8 @@ int cmd_attach(int argc, char **argv)
 	if (check_mounts())
 		return EXIT_FAILED;
 	if (!has_devices(&o))
-		return attach_config(&o, file, role);
+		return attach_config(&o, file, role, context);
 	o.role = role_number(role);
+	o.context = context < 0 ? COLO_CONTEXT_TC : (enum colo_context)context;
 	return datapath_attach(&o) ? EXIT_FAILED : EXIT_OK;
 }

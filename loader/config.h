@@ -67,6 +67,7 @@ enum config_hooks {
 struct config {
 	const char *path; /* of the file */
 	int role;         /* enum colo_role: this host's at the first start */
+	int context;      /* enum colo_context */
 	struct config_host host[2];
 	struct config_host shared; /* guest, port, link, qmp where both are alike */
 	const char *secret_file;
@@ -92,6 +93,7 @@ struct config {
 };
 
 extern const char *const config_policy_names[];
+extern const char *const config_context_names[];
 
 /* CONFIG_DIR/NAME.conf */
 void config_default_path(char *path, size_t size, const char *name);

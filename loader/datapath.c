@@ -37,6 +37,7 @@ const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_PASSTHROUGH] = "passthrough",
 	[MAP_TRANSLATIONS] = "translations",
 	[MAP_DIGEST_KEY] = "digest_key",
+	[MAP_XDP_CPUS] = "xdp_cpus",
 	[MAP_INPUTS] = "inputs",
 	[MAP_INPUT_RING] = "input_ring",
 	[MAP_GATES] = "gates",
@@ -49,8 +50,11 @@ const char *const datapath_map_names[MAP_COUNT] = {
 };
 
 const char *const datapath_prog_names[PROG_COUNT] = {
-	[PROG_GUEST_OUT] = "guest_out", [PROG_PORT_IN] = "port_in", [PROG_LINK_IN] = "link_in",
-	[PROG_PORT_OUT] = "port_out",   [PROG_CONTROL] = "control",
+	[PROG_GUEST_OUT] = "guest_out",     [PROG_PORT_IN] = "port_in",
+	[PROG_LINK_IN] = "link_in",         [PROG_PORT_OUT] = "port_out",
+	[PROG_CONTROL] = "control",         [PROG_GUEST_OUT_XDP] = "guest_out_xdp",
+	[PROG_LINK_IN_XDP] = "link_in_xdp", [PROG_XDP_FLUSHED] = "xdp_flushed",
+	[PROG_XDP_REFUSED] = "xdp_refused",
 };
 
 __u64 datapath_now(void)
@@ -70,11 +74,17 @@ __u32 datapath_netns(void)
 
 bool datapath_has_map(enum colo_role role, enum datapath_map map)
 {
-	if (map == MAP_DIGEST_KEY)
+	if (map == MAP_DIGEST_KEY || map == MAP_XDP_CPUS)
 		return role == COLO_ROLE_PRIMARY;
 	if (map == MAP_INPUTS || map == MAP_INPUT_RING)
 		return role == COLO_ROLE_SECONDARY;
 	return true;
+}
+
+bool datapath_has_prog(enum colo_role role, enum colo_context context, enum datapath_prog prog)
+{
+	return prog < PROG_GUEST_OUT_XDP ||
+	       (role == COLO_ROLE_PRIMARY && context == COLO_CONTEXT_XDP);
 }
 
 /* `abi` has the role, `flows` other values. */
@@ -129,6 +139,7 @@ static int check_map(const char *name, enum datapath_map map, int fd, enum colo_
 		[MAP_PASSTHROUGH] = sizeof(struct colo_passthrough),
 		[MAP_TRANSLATIONS] = sizeof(struct colo_translation),
 		[MAP_DIGEST_KEY] = sizeof(struct colo_digest_key),
+		[MAP_XDP_CPUS] = sizeof(struct colo_xdp_cpu),
 		[MAP_INPUTS] = sizeof(struct colo_input),
 		[MAP_INPUT_RING] = sizeof(struct colo_input_ring),
 		[MAP_GATES] = sizeof(struct colo_gate),
@@ -230,6 +241,8 @@ static int open_pins(const char *name, struct datapath *dp)
 			dp->max_frames = info.max_entries;
 	}
 	for (int i = 0; i < PROG_COUNT; i++) {
+		if (!datapath_has_prog(dp->abi.role, dp->abi.context, i))
+			continue;
 		pin_path(path, name, "progs", datapath_prog_names[i]);
 		fd = bpf_obj_get(path);
 		if (fd < 0)

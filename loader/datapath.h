@@ -20,7 +20,8 @@ struct datapath_options {
 	const char *guest; /* device names */
 	const char *port;
 	const char *link;
-	const char *peer;          /* may be NULL */
+	const char *peer; /* may be NULL */
+	enum colo_context context;
 	struct colo_config config; /* 0 in a field: its default */
 };
 
@@ -39,8 +40,9 @@ enum datapath_map {
 	MAP_POLICY,
 	MAP_PASSTHROUGH,
 	MAP_TRANSLATIONS,
-	MAP_DIGEST_KEY, /* of a primary */
-	MAP_INPUTS,     /* of a secondary, as the next */
+	MAP_DIGEST_KEY, /* of a primary, as the next */
+	MAP_XDP_CPUS,
+	MAP_INPUTS, /* of a secondary, as the next */
 	MAP_INPUT_RING,
 	MAP_GATES,
 	MAP_LINK_SENT,
@@ -58,6 +60,11 @@ enum datapath_prog {
 	PROG_LINK_IN,   /* link, ingress */
 	PROG_PORT_OUT,  /* port, egress: what leaves, of both roles */
 	PROG_CONTROL,   /* run by the daemon */
+	/* of a primary in the context XDP */
+	PROG_GUEST_OUT_XDP, /* guest device, before guest_out */
+	PROG_LINK_IN_XDP,   /* link, before link_in */
+	PROG_XDP_FLUSHED,   /* at the tracepoint xdp_devmap_xmit */
+	PROG_XDP_REFUSED,   /* ... xdp_redirect_err */
 	PROG_COUNT,
 };
 
@@ -133,7 +140,7 @@ int datapath_detach(const char *name);
 int datapath_unpin(const char *name);
 
 /* Do the objects of this role load on this kernel? Nothing is left of it. */
-int datapath_probe_load(enum colo_role role);
+int datapath_probe_load(enum colo_role role, enum colo_context context);
 
 /* Open what is pinned. -EPROTO: another ABI version or not ours. */
 int datapath_open(const char *name, struct datapath *dp);
@@ -191,6 +198,9 @@ __u32 datapath_netns(void);
 
 /* The maps of one role only are missing on the other. */
 bool datapath_has_map(enum colo_role role, enum datapath_map map);
+
+/* Likewise programs, and those of XDP where it is not used. */
+bool datapath_has_prog(enum colo_role role, enum colo_context context, enum datapath_prog prog);
 
 /* A map that is the same whatever the role. */
 bool datapath_map_is_shared(enum datapath_map map);

@@ -13,10 +13,12 @@
 #include "port.skel.h"
 #include "primary.skel.h"
 #include "secondary.skel.h"
+#include "xdp.skel.h"
 
 #define VERIFIER_STATISTICS 4 /* the kernel's BPF_LOG_STATS */
 
-static int image_open(struct image *image, enum colo_role role, bool statistics)
+static int image_open(struct image *image, enum colo_role role, enum colo_context context,
+		      bool statistics)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, opts,
 		    .kernel_log_level = statistics ? VERIFIER_STATISTICS : 0);
@@ -34,11 +36,17 @@ static int image_open(struct image *image, enum colo_role role, bool statistics)
 		image->object = image->secondary->obj;
 	}
 	image->port = port_bpf__open_opts(&opts);
-	return image->port ? 0 : -errno;
+	if (!image->port)
+		return -errno;
+	if (!datapath_has_prog(role, context, PROG_GUEST_OUT_XDP))
+		return 0;
+	image->xdp = xdp_bpf__open_opts(&opts);
+	return image->xdp ? 0 : -errno;
 }
 
 void image_close(struct image *image)
 {
+	xdp_bpf__destroy(image->xdp);
 	port_bpf__destroy(image->port);
 	primary_bpf__destroy(image->primary);
 	secondary_bpf__destroy(image->secondary);
@@ -57,11 +65,17 @@ int image_map_fd(const struct image *image, enum datapath_map map)
 	return found ? bpf_map__fd(found) : -1;
 }
 
+/* NULL: it is not there. */
 static struct bpf_program *image_prog(const struct image *image, enum datapath_prog prog)
 {
-	return bpf_object__find_program_by_name(prog == PROG_PORT_OUT ? image->port->obj :
-									image->object,
-						datapath_prog_names[prog]);
+	const struct bpf_object *object = image->object;
+
+	if (prog == PROG_PORT_OUT)
+		object = image->port->obj;
+	else if (prog >= PROG_GUEST_OUT_XDP)
+		object = image->xdp ? image->xdp->obj : NULL;
+	return object ? bpf_object__find_program_by_name(object, datapath_prog_names[prog]) :
+			NULL;
 }
 
 static int image_sizes(const struct image *image, enum colo_role role,
@@ -73,6 +87,7 @@ static int image_sizes(const struct image *image, enum colo_role role,
 		[MAP_FRAMES] = config->max_frames,
 		[MAP_FRAME_MARKS] = config->max_frames,
 		[MAP_POOL] = pool_entries(config),
+		[MAP_XDP_CPUS] = libbpf_num_possible_cpus(),
 		[MAP_FREE_FRAMES] = config->max_frames,
 		[MAP_FREE_SMALL] = config->small_blocks,
 		[MAP_FREE_BIG] = config->big_blocks ? config->big_blocks : 1,
@@ -104,24 +119,25 @@ static int image_take_over(const struct image *image, const struct datapath *fro
 	return err;
 }
 
-/* All maps of the port's object but its scratch are those of the role's. */
-static int image_share(const struct image *image)
+/* All maps of another object but its scratch are those of the role's, which is loaded. */
+static int image_share(const struct image *image, struct bpf_object *object)
 {
 	struct bpf_map *map;
 	int err = 0;
 
 	for (int i = 0; !err && i < MAP_COUNT; i++) {
-		map = bpf_object__find_map_by_name(image->port->obj, datapath_map_names[i]);
+		map = bpf_object__find_map_by_name(object, datapath_map_names[i]);
 		if (map)
 			err = bpf_map__reuse_fd(map, image_map_fd(image, i));
 	}
-	return err;
+	return err ? err : bpf_object__load(object);
 }
 
-static int image_try(struct image *image, enum colo_role role, const struct colo_config *config,
-		     const struct datapath *from, bool statistics)
+static int image_try(struct image *image, enum colo_role role, enum colo_context context,
+		     const struct colo_config *config, const struct datapath *from,
+		     bool statistics)
 {
-	int err = image_open(image, role, statistics);
+	int err = image_open(image, role, context, statistics);
 
 	if (err) {
 		log_error("the BPF object cannot be read: %s", strerror(-err));
@@ -133,12 +149,14 @@ static int image_try(struct image *image, enum colo_role role, const struct colo
 	if (!err)
 		err = bpf_object__load(image->object);
 	if (!err)
-		err = image_share(image);
-	return err ? err : bpf_object__load(image->port->obj);
+		err = image_share(image, image->port->obj);
+	if (!err && image->xdp)
+		err = image_share(image, image->xdp->obj);
+	return err;
 }
 
-int image_load(struct image *image, enum colo_role role, const struct colo_config *config,
-	       const struct datapath *from)
+int image_load(struct image *image, enum colo_role role, enum colo_context context,
+	       const struct colo_config *config, const struct datapath *from)
 {
 	bool statistics = log_max_level >= LOG_LEVEL_DEBUG;
 	int err;
@@ -150,11 +168,11 @@ int image_load(struct image *image, enum colo_role role, const struct colo_confi
 			config->small_blocks, config->big_blocks);
 		return -EINVAL;
 	}
-	err = image_try(image, role, config, from, statistics);
+	err = image_try(image, role, context, config, from, statistics);
 	if (err && statistics) {
 		/* Why it was refused libbpf shows only where no log was asked for. */
 		image_close(image);
-		err = image_try(image, role, config, from, false);
+		err = image_try(image, role, context, config, from, false);
 	}
 	if (err)
 		log_error("the BPF programs cannot be loaded: %s%s", strerror(-err),
@@ -178,14 +196,15 @@ int image_pin(const struct image *image, const char *folder)
 	for (int i = 0; !err && i < PROG_COUNT; i++) {
 		pin_path(path, folder, "progs", datapath_prog_names[i]);
 		prog = image_prog(image, i);
-		err = prog ? bpf_obj_pin(bpf_program__fd(prog), path) : -ENOENT;
+		if (i < PROG_GUEST_OUT_XDP || image->xdp)
+			err = prog ? bpf_obj_pin(bpf_program__fd(prog), path) : -ENOENT;
 	}
 	if (err)
 		log_error("%s: cannot be pinned: %s", path, strerror(-err));
 	return err;
 }
 
-int datapath_probe_load(enum colo_role role)
+int datapath_probe_load(enum colo_role role, enum colo_context context)
 {
 	struct colo_config config = {
 		.max_flows = 16, .max_frames = 16, .small_blocks = 16, .big_blocks = 1};
@@ -194,7 +213,7 @@ int datapath_probe_load(enum colo_role role)
 
 	log_libbpf(log_max_level >= LOG_LEVEL_DEBUG);
 	pool_config_defaults(&config);
-	err = image_load(&image, role, &config, NULL);
+	err = image_load(&image, role, context, &config, NULL);
 	image_close(&image);
 	log_libbpf(1);
 	return err;

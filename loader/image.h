@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The BPF objects of one role, from the skeletons into the kernel and to their
- * pins: that of the role, and that of the port's egress, which both roles have
- * and which uses the maps of the first.
+ * pins: that of the role, and those that use its maps: of the port's egress, which
+ * both roles have, and of a primary's XDP.
  */
 #ifndef COLO_IMAGE_H
 #define COLO_IMAGE_H
@@ -12,12 +12,14 @@
 struct primary_bpf;
 struct secondary_bpf;
 struct port_bpf;
+struct xdp_bpf;
 struct bpf_object;
 
 struct image {
 	struct primary_bpf *primary;
 	struct secondary_bpf *secondary;
 	struct port_bpf *port;
+	struct xdp_bpf *xdp;       /* NULL: not of this context */
 	struct bpf_object *object; /* of the role */
 };
 
@@ -26,8 +28,8 @@ struct image {
  * path which are not of one role only (NULL: all are new). 0 or -errno, with a
  * message; image_close() in any case.
  */
-int image_load(struct image *image, enum colo_role role, const struct colo_config *config,
-	       const struct datapath *from);
+int image_load(struct image *image, enum colo_role role, enum colo_context context,
+	       const struct colo_config *config, const struct datapath *from);
 void image_close(struct image *image);
 
 /* -1: there is no such map. */

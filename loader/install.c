@@ -23,6 +23,7 @@
 #include "policy.h"
 #include "pool.h"
 #include "release.h"
+#include "xdp.h"
 
 static void copy_name(char *to, size_t size, const char *from)
 {
@@ -36,6 +37,7 @@ static struct colo_abi abi_from(const struct datapath_options *o)
 		.version = COLO_ABI_VERSION,
 		.role = o->role,
 		.netns_ino = datapath_netns(),
+		.context = o->context,
 	};
 
 	copy_name(abi.name, sizeof(abi.name), o->name);
@@ -318,6 +320,12 @@ __u32 hook_prog_id(int fd)
 
 /* ------------------------------------------------------ attach, detach --- */
 
+static int remove_pins(const char *name)
+{
+	xdp_detach(name);
+	return pin_remove(name);
+}
+
 static int attach_pinned(const struct datapath_options *o)
 {
 	__u32 id[HOOKS] = {};
@@ -339,6 +347,8 @@ static int attach_pinned(const struct datapath_options *o)
 	for (int i = 0; !err && i < HOOKS; i++)
 		err = hook_attach(o->name, &hook[i], dp.prog_fd[hook[i].prog]);
 	if (!err)
+		err = xdp_attach(&dp);
+	if (!err)
 		dp.session->mode = datapath_idle_mode(dp.abi.role);
 	else
 		hooks_detach(o->name, hook, id, dp.abi.guest_queue);
@@ -351,7 +361,7 @@ static int load_and_pin(const struct colo_abi *abi, const struct colo_config *co
 	struct image image;
 	int err;
 
-	err = image_load(&image, abi->role, config, NULL);
+	err = image_load(&image, abi->role, abi->context, config, NULL);
 	if (!err)
 		err = fill_maps(&image, abi, config);
 	if (!err)
@@ -397,6 +407,8 @@ int datapath_attach(const struct datapath_options *o)
 		err = check_new(o->name);
 	if (!err)
 		err = check_devices(o, &abi);
+	if (!err)
+		err = xdp_check(o, &config);
 	if (err)
 		return err;
 	config.guest_ifindex = abi.guest_ifindex;
@@ -413,7 +425,7 @@ int datapath_attach(const struct datapath_options *o)
 		if (!err)
 			err = attach_pinned(o);
 		if (err)
-			pin_remove(o->name);
+			remove_pins(o->name);
 	} else { /* another attach of this name, at this moment */
 		err = check_new(o->name);
 	}
@@ -460,8 +472,8 @@ int datapath_unpin(const char *name)
 	if (!pin_name_valid(name))
 		return -EINVAL;
 	pin_hidden(hidden, name);
-	pin_remove(hidden);
-	err = pin_remove(name);
+	remove_pins(hidden);
+	err = remove_pins(name);
 	if (err) {
 		pin_path(path, name, "", "");
 		log_error("%s: cannot be removed: %s", path, strerror(-err));

@@ -26,6 +26,11 @@ const char *name_role(enum colo_role role)
 	return LOOK_UP(names, role);
 }
 
+const char *name_context(enum colo_context context)
+{
+	return context == COLO_CONTEXT_XDP ? "xdp" : "tc";
+}
+
 const char *name_mode(enum colo_mode mode)
 {
 	static const char *const names[] = {

@@ -10,6 +10,7 @@
 /* "unknown" for a value that has no name. */
 const char *name_role(enum colo_role role);
 const char *name_mode(enum colo_mode mode);
+const char *name_context(enum colo_context context);
 const char *name_reason(enum colo_reason reason);
 const char *name_class(enum colo_class class);
 const char *name_action(enum colo_action action);

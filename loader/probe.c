@@ -58,8 +58,12 @@ static int probe_kernel(json_t *object)
 		if (libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, helpers[i].helper, NULL) !=
 		    1)
 			json_array_append_new(missing, json_string(helpers[i].name));
-	output_flag(object, "primary_loads", !datapath_probe_load(COLO_ROLE_PRIMARY));
-	output_flag(object, "secondary_loads", !datapath_probe_load(COLO_ROLE_SECONDARY));
+	output_flag(object, "primary_loads",
+		    !datapath_probe_load(COLO_ROLE_PRIMARY, COLO_CONTEXT_TC));
+	output_flag(object, "xdp_loads",
+		    !datapath_probe_load(COLO_ROLE_PRIMARY, COLO_CONTEXT_XDP));
+	output_flag(object, "secondary_loads",
+		    !datapath_probe_load(COLO_ROLE_SECONDARY, COLO_CONTEXT_TC));
 	output_set(object, "missing", missing);
 	return json_array_size(missing) ||
 	       !json_is_true(json_object_get(object, "primary_loads")) ||
@@ -287,6 +291,9 @@ static int probe(const struct probe_options *o)
 	conclude(follows, bad, "this kernel cannot run the data path");
 	conclude(follows, !bad,
 		 "the data path runs at tc hooks of all devices: guests keep their offloads");
+	conclude(
+		follows, json_is_true(json_object_get(part, "xdp_loads")),
+		"--context xdp is for guests without checksum and segmentation offloads, on both hosts, and for devices with native XDP");
 	for (int i = 0; i < 3; i++) {
 		if (!o->device[i])
 			continue;

@@ -541,8 +541,10 @@ static int scan_frames(struct datapath *dp, __u64 now)
 	struct work work = {.dp = dp, .op = COLO_CONTROL_TIMEOUT};
 	__u64 next = now + earlier(timeout_ns(dp), SCAN_MAX_NS);
 	__u64 first = earlier(timeout_ns(dp), dp->config->reorder_ms * MS);
+	/* with a lease, what is ready waits for XDP's frames */
+	enum which which = lease_is_out(dp) ? WHICH_UNREADY : WHICH_ALL;
 	struct waiting_list list;
-	int err = find_flows(dp, WHICH_UNREADY, ALL_EPOCHS, &list);
+	int err = find_flows(dp, which, ALL_EPOCHS, &list);
 
 	for (__u32 i = 0; i < list.count; i++) {
 		__u64 due = list.flow[i].oldest_ns + timeout_ns(dp);

@@ -17,6 +17,7 @@
 #include "log.h"
 #include "names.h"
 #include "pin.h"
+#include "xdp.h"
 
 /* Marks are of the devices, whoever is attached to them. */
 static int copy_marks(const struct datapath *dp, const char *to)
@@ -45,7 +46,7 @@ static int pin_beside(struct datapath *dp, enum colo_role role, const char *hidd
 	int err;
 
 	abi.role = role;
-	err = image_load(&image, role, dp->config, dp);
+	err = image_load(&image, role, abi.context, dp->config, dp);
 	if (!err)
 		err = bpf_map_update_elem(image_map_fd(&image, MAP_ABI), &zero, &abi, 0);
 	if (!err)
@@ -86,7 +87,10 @@ static int open_again(struct datapath *dp)
 	return 0;
 }
 
-/* Each filter runs the program that is pinned. */
+/*
+ * Each filter runs the program that is pinned. XDP's are attached where the role has
+ * them; they go with the pins of one that had.
+ */
 static int filters_follow(const struct datapath *dp)
 {
 	struct hook hook[HOOKS];
@@ -106,7 +110,7 @@ static int filters_follow(const struct datapath *dp)
 			log_error("%s %s: its tc filter cannot be replaced: %s", hook[i].option,
 				  hook[i].device, strerror(-err));
 	}
-	return err;
+	return err ? err : xdp_attach(dp);
 }
 
 static int check_switch(const struct datapath *dp, enum colo_role role)
@@ -171,6 +175,7 @@ int datapath_switch_role(struct datapath *dp, enum colo_role role)
 	err = pin_beside(dp, role, hidden);
 	if (!err)
 		err = exchange(dp, hidden);
+	xdp_detach(hidden);
 	pin_remove(hidden);
 	settle_mode(dp);
 	return err;
@@ -188,6 +193,7 @@ int datapath_repair(struct datapath *dp)
 	log_warning("%s: its role was being switched: it is a %s", dp->abi.name,
 		    name_role(dp->abi.role));
 	err = filters_follow(dp);
+	xdp_detach(hidden);
 	if (!err)
 		err = pin_remove(hidden);
 	settle_mode(dp);

@@ -23,6 +23,12 @@ static const char *const roles[] = {
 	NULL,
 };
 
+const char *const config_context_names[] = {
+	[COLO_CONTEXT_TC] = "tc",
+	[COLO_CONTEXT_XDP] = "xdp",
+	NULL,
+};
+
 static const char *const hooks[] = {
 	[HOOKS_AUTO] = "auto",
 	[HOOKS_NEVER] = "never",
@@ -132,6 +138,12 @@ const struct setting settings[] = {
 	TEXT("", "port", shared.port, CHANGE_SHARED, check_device),
 	TEXT("", "link", shared.link, CHANGE_SHARED, check_device),
 	TEXT("", "qmp", shared.qmp, CHANGE_SHARED, check_socket),
+	{.group = "",
+	 .name = "context",
+	 .type = SETTING_CHOICE,
+	 AT(context),
+	 .choices = config_context_names,
+	 .number = COLO_CONTEXT_TC},
 	HOST("primary", 0),
 	HOST("secondary", 1),
 	{.group = "",

@@ -92,7 +92,13 @@ json_t *status_describe(const struct datapath *dp)
 	output_text(object, "guest", dp->abi.guest);
 	output_text(object, "port", dp->abi.port);
 	output_text(object, "link", dp->abi.link);
-	output_text(object, "hook", "tc");
+	output_text(object, "context", name_context(dp->abi.context));
+	/* of a primary in the context XDP: the port takes frames of it */
+	output_set(object, "xdp",
+		   dp->abi.context == COLO_CONTEXT_XDP ?
+			   json_boolean(dp->abi.role == COLO_ROLE_PRIMARY &&
+					dp->config->xdp_frame_max) :
+			   json_null());
 	output_text(object, "peer", *dp->abi.peer ? dp->abi.peer : NULL);
 	output_number(object, "abi", dp->abi.version);
 	output_set(object, "request", describe_request(dp));

@@ -14,7 +14,7 @@
 #include <linux/types.h>
 #endif
 
-#define COLO_ABI_VERSION     7
+#define COLO_ABI_VERSION     8
 #define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
 #define COLO_SESSION_ID      16    /* bytes */
@@ -91,6 +91,12 @@ enum colo_action {
  */
 #define COLO_GUEST_QUEUE 4096
 
+/* Where the frames of a primary are looked at first. */
+enum colo_context {
+	COLO_CONTEXT_TC,
+	COLO_CONTEXT_XDP, /* the simple ones in XDP, all else in tc */
+};
+
 /* map `abi`: array[1]. What is pinned here, so that a daemon can adopt it. */
 struct colo_abi {
 	__u32 version; /* COLO_ABI_VERSION */
@@ -105,7 +111,7 @@ struct colo_abi {
 	char link[16];
 	char peer[64];     /* the peer daemon's address, as given */
 	__u32 guest_queue; /* length of the tap's queue, before it was attached */
-	__u32 reserved;
+	enum colo_context context;
 };
 
 /* map `config`: array[1], mmapable. Options; the daemon writes, programs read. */
@@ -124,6 +130,30 @@ struct colo_config {
 	__u32 small_blocks;
 	__u32 big_blocks;
 	__u32 passthrough; /* rules that are looked at, 0: there are none */
+	/*
+	 * Frames that XDP may release are no longer than that, what the port takes.
+	 * 0: it releases none, by choice or because the port took none: then the
+	 * programs have set it.
+	 */
+	__u32 xdp_frame_max;
+};
+
+/*
+ * map `xdp_cpus` of a primary: array, by CPU. Frames of XDP that were on their
+ * way to the port, and how many of them have reached it.
+ */
+struct colo_xdp_cpu {
+	__u64 sent;
+	__u64 flushed;
+	__u64 reserved[6];
+};
+
+/* The last frame that a flow has released by XDP: number `serial` of its CPU. */
+struct colo_xdp_last {
+	__u64 serial; /* 0: none */
+	__u64 ns;
+	__u32 cpu;
+	__u32 reserved;
 };
 
 /*
@@ -271,7 +301,8 @@ enum colo_flow_flag {
 	COLO_F_BOTH_RST = 1 << 16,   /* rst_seq, rst_ack hold */
 	COLO_F_LATER = 1 << 17, /* what may leave goes to p_ready; set anew by each packet */
 	COLO_F_S_UNSEEN =
-		1 << 18, /* S's SYN of this life has not come: its acks may be older */
+		1 << 18,         /* S's SYN of this life has not come: its acks may be older */
+	COLO_F_FLIGHT = 1 << 19, /* COLO_F_LATER, as a frame of XDP has not left yet */
 };
 
 /* A queue of frames; index into the map `frames`, COLO_NONE if empty. */
@@ -311,13 +342,15 @@ struct colo_flow {
 	struct colo_queue s_wait;
 	/* frames of S of the epoch to come */
 	struct colo_queue s_next_epoch;
-	/* frames of P that may leave and wait for the lease, in the order in which they do */
+	/* frames of P that may leave and wait for the lease, or for XDP, in their order */
 	struct colo_queue p_ready;
 	__u32 p_left_start;   /* TCP: the units of P that have left */
 	__u32 p_left;         /* TCP: units of P below have left */
 	__u32 p_matched_held; /* datagrams in p_held whose partner was found */
 	__u64 matched;        /* frames of P released by a match */
 	__u64 mismatches;
+	struct colo_xdp_last xdp_data; /* TCP: of a segment with new units */
+	struct colo_xdp_last xdp_ack;  /* ... without */
 };
 
 enum colo_frame_state {
@@ -494,7 +527,7 @@ struct colo_translation {
 	X(p_discarded, "held, then discarded: this side lost or was detached")     \
 	X(p_unheld, "dropped: could not be held")                                  \
 	X(p_unleased, "passes uncompared, dropped: the lease had run out")         \
-	X(p_waited, "held ones that waited for the lease when they could leave")   \
+	X(p_waited, "held ones that could leave, and waited for lease or XDP")     \
 	X(p_segments, "segments cut anew from held frames")                        \
 	X(p_released_whole, "releases that used the secondary's frame as carrier") \
 	X(s_frames, "frames of the secondary's guest")                             \
@@ -559,7 +592,12 @@ struct colo_translation {
 	X(req_malformed, "checkpoint requests: guest output does not parse")       \
 	X(req_untranslatable, "checkpoint requests: cannot be followed")           \
 	X(req_operator, "checkpoint requests: by the operator")                    \
-	X(events_lost, "events that found the ring buffer full")
+	X(events_lost, "events that found the ring buffer full")                   \
+	X(xdp_held, "held by XDP, of p_held")                                      \
+	X(xdp_matched, "held, then released by a match in XDP, of p_matched")      \
+	X(xdp_covered, "released on arrival by XDP, of p_covered")                 \
+	X(xdp_waited, "waited for a frame of XDP to leave first, of p_waited")     \
+	X(xdp_lost, "released by XDP, but the port did not take them")
 
 struct colo_counters {
 #define COLO_COUNTER_FIELD(name, text) __u64 name;
@@ -687,7 +725,9 @@ _Static_assert(sizeof(struct colo_session) == 104, "colo_session");
 _Static_assert(__builtin_offsetof(struct colo_session, lease_ns) == 48,
 	       "colo_session.lease_ns");
 _Static_assert(sizeof(struct colo_translation) == 80, "colo_translation");
-_Static_assert(sizeof(struct colo_config) == 56, "colo_config");
+_Static_assert(sizeof(struct colo_config) == 60, "colo_config");
+_Static_assert(sizeof(struct colo_xdp_cpu) == 64, "colo_xdp_cpu");
+_Static_assert(sizeof(struct colo_xdp_last) == 24, "colo_xdp_last");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
 _Static_assert(sizeof(struct colo_gate) == 64, "colo_gate");
 _Static_assert(sizeof(struct colo_control) == 88, "colo_control");

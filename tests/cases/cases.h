@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <colo/abi.h>
+
 #define FRAME_MAX     65700 /* the largest GSO frame with tags and headers */
 #define FRAME_MTU     1500  /* of the guest and of its clients */
 #define FRAME_GSO     1448  /* gso_size of what is cut by the devices */
@@ -295,6 +297,11 @@ extern bool qemu_pipelined;
 /* The other side says what it has sent only when colo_say() lets it. */
 extern bool colo_silent;
 void colo_say(struct run *run);
+/* That a primary is attached with; where offloads stay on it is tc. */
+extern enum colo_context colo_context;
+int colo_find_context(const char *name); /* 0 or -1 */
+/* What XDP has done so far; false: the context is XDP, and it has released nothing. */
+bool colo_report_xdp(void);
 
 /* text.c: words, numbers, addresses, bytes. 0 or -1 with *error set. */
 struct text {
@@ -401,6 +408,7 @@ int devices_veth(struct wire *far, const char *near_name, const char *far_name, 
 		 bool offloads);
 /* As it would come out where it goes in. */
 struct frame *wire_pass(const struct frame *frame);
+int devices_xdp(const char *name);
 int wire_put(struct wire *wire, bool tap, const struct frame *frame, int tci);
 /* A frame, NULL when there is none. *tci: the outer tag, -1 none, taken off. */
 struct frame *wire_get(struct wire *wire, bool tap, int *tci);

@@ -27,6 +27,7 @@
 #include <colo/link.h>
 
 #include "cases.h"
+#include "config.h"
 #include "datapath.h"
 #include "link.h"
 #include "release.h"
@@ -70,6 +71,7 @@ struct rig {
 };
 
 bool colo_silent;
+enum colo_context colo_context;
 
 static struct rig rigs[2][2];
 static struct rig *rig; /* of the case that runs */
@@ -96,6 +98,8 @@ static int make_devices(bool offloads)
 	if (!err)
 		err = devices_veth(&rig->other, rig->near[2], other, wire_mtu + LINK_ROOM,
 				   offloads);
+	if (!err && colo_context == COLO_CONTEXT_XDP && !offloads)
+		err = devices_xdp(client);
 	rig->made = !err;
 	return err;
 }
@@ -138,7 +142,7 @@ static void write_policy(const struct datapath *dp, const __u32 *policy)
 		bpf_map_update_elem(dp->map_fd[MAP_POLICY], &i, &policy[i], 0);
 }
 
-static int attach(const struct colo_config *sizes)
+static int attach(const struct colo_config *sizes, bool offloads)
 {
 	struct datapath_options how = {
 		.name = rig->name,
@@ -147,6 +151,8 @@ static int attach(const struct colo_config *sizes)
 		.port = rig->near[1],
 		.link = rig->near[2],
 		.config = *sizes,
+		/* what keeps its offloads is no frame for XDP */
+		.context = offloads ? COLO_CONTEXT_TC : colo_context,
 	};
 	int err;
 
@@ -219,7 +225,7 @@ static int prepare(struct run *run)
 	if (!rig->made)
 		err = make_devices(run->test->offloads);
 	if (!err)
-		err = attach(&sizes);
+		err = attach(&sizes, run->test->offloads);
 	if (!err)
 		err = datapath_reset(&rig->dp);
 	if (err) {
@@ -714,6 +720,47 @@ static void colo_held(struct run *run, int64_t *counted, int64_t *found)
 	*found = count_frames(true);
 }
 
+/* ---- XDP ---------------------------------------------------------------- */
+
+static struct {
+	uint64_t held, matched, covered, waited, lost;
+} xdp;
+
+static void count_xdp(void)
+{
+	struct colo_counters now;
+
+	datapath_counters(&rig->dp, &now);
+	xdp.held += now.xdp_held;
+	xdp.matched += now.xdp_matched;
+	xdp.covered += now.xdp_covered;
+	xdp.waited += now.xdp_waited;
+	xdp.lost += now.xdp_lost;
+}
+
+int colo_find_context(const char *name)
+{
+	for (colo_context = COLO_CONTEXT_TC; config_context_names[colo_context];
+	     colo_context++) {
+		if (!strcmp(config_context_names[colo_context], name))
+			return 0;
+	}
+	return -1;
+}
+
+bool colo_report_xdp(void)
+{
+	if (colo_context != COLO_CONTEXT_XDP)
+		return true;
+	printf("# XDP has held %" PRIu64 " frames, matched %" PRIu64 " of them, let %" PRIu64
+	       " pass; for it %" PRIu64 " have waited\n",
+	       xdp.held, xdp.matched, xdp.covered, xdp.waited);
+	if (xdp.matched && xdp.covered && !xdp.lost)
+		return true;
+	printf("# FAILED: the fast path was not taken, or lost %" PRIu64 " frames\n", xdp.lost);
+	return false;
+}
+
 /* ---- after a case ------------------------------------------------------- */
 
 static void check_lost(struct run *run)
@@ -800,6 +847,7 @@ static void colo_end(struct run *run)
 	colo_poll(run, 0);
 	if (verbose)
 		show_counters();
+	count_xdp();
 	check_faults(run);
 	check_lost(run);
 	check_counters(run);

@@ -212,11 +212,12 @@ static void run_case(const struct testcase *test, struct proxy *proxy)
 static int usage(void)
 {
 	fprintf(stderr,
-		"usage: tests/cases/run [-v] [--against colo-bpf|qemu] FILE...\n"
+		"usage: tests/cases/run [-v] [--against colo-bpf|qemu] [--context tc|xdp] FILE...\n"
 		"       tests/cases/run --elements [FILE...]\n"
 		"       tests/cases/run [-v] [--seed N] [--spoil WHAT] --pcap FILE...\n"
 		"  -v         print every statement and frame\n"
 		"  --against  what runs the cases (colo-bpf)\n"
+		"  --context  where colo-bpf's primary looks at frames first (tc)\n"
 		"  --pcap     the files are captures, replayed as the guest's output\n"
 		"  --elements what the cases are made of, or can be (no FILE)\n"
 		"  --seed     of cuts, orders and flips (1)\n"
@@ -262,6 +263,8 @@ static int run_files(struct proxy *proxy, char **files)
 		printf("# same verdict %u, differences explained %u, cannot run %u, unexplained %u\n",
 		       totals.passed - totals.explained, totals.explained, totals.not_run,
 		       totals.failed);
+	if (count > 100)
+		totals.failed += !colo_report_xdp();
 	printf("%u passed, %u failed\n", totals.passed, totals.failed);
 	fflush(stdout);
 	if (stopping)
@@ -295,6 +298,7 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"against", required_argument, NULL, 'a'},
+		{"context", required_argument, NULL, 'c'},
 		{"pcap", no_argument, NULL, 'p'},
 		{"seed", required_argument, NULL, 's'},
 		{"spoil", required_argument, NULL, 'S'},
@@ -315,6 +319,8 @@ int main(int argc, char **argv)
 			elements = true;
 		else if (option == 'a')
 			proxy = find_proxy(optarg);
+		else if (option == 'c' && !colo_find_context(optarg))
+			continue;
 		else if (option == 'p')
 			pcap = true;
 		else if (option == 's' && !text_number(optarg, UINT64_MAX, &captures.seed))

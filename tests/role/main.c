@@ -19,7 +19,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <net/if.h>
+
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 
 #include "cases.h"
 #include "datapath.h"
@@ -158,6 +161,7 @@ static int attach(enum colo_role role)
 		.guest = "role-guest",
 		.port = "role-port",
 		.link = "role-link",
+		.context = colo_context,
 		.config = {.max_flows = 1024,
 			   .max_frames = 256,
 			   .small_blocks = 256,
@@ -199,6 +203,14 @@ static bool is_pinned(bool beside)
 	return !access(path, F_OK);
 }
 
+/* XDP is where it is pinned, and nowhere else. */
+static bool xdp_is(const char *device, int prog_fd)
+{
+	__u32 id = ~0U;
+
+	return !bpf_xdp_query_id(if_nametoindex(device), 0, &id) && id == hook_prog_id(prog_fd);
+}
+
 /* Each filter runs what is pinned, and nothing is left beside it. */
 static bool is_whole(const struct datapath *dp)
 {
@@ -210,6 +222,10 @@ static bool is_whole(const struct datapath *dp)
 	for (int i = 0; i < HOOKS; i++)
 		whole &= !tc_query(hook[i].ifindex, &state) &&
 			 state.ours[hook[i].side] == hook_prog_id(dp->prog_fd[hook[i].prog]);
+	whole &= xdp_is(dp->abi.guest, dp->prog_fd[PROG_GUEST_OUT_XDP]) &&
+		 xdp_is(dp->abi.link, dp->prog_fd[PROG_LINK_IN_XDP]) &&
+		 (dp->prog_fd[PROG_LINK_IN_XDP] >= 0) ==
+			 datapath_has_prog(dp->abi.role, colo_context, PROG_LINK_IN_XDP);
 	return whole && !is_pinned(true);
 }
 
@@ -371,11 +387,17 @@ static int make_devices(void)
 		err = devices_veth(&client, "role-port", "client", FRAME_MTU, false);
 	if (!err)
 		err = devices_veth(&other, "role-link", "other", FRAME_MTU + 4, false);
+	if (!err && colo_context == COLO_CONTEXT_XDP)
+		err = devices_xdp("client");
 	return err;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 1 && colo_find_context(argv[1])) {
+		fprintf(stderr, "usage: role [tc|xdp]\n");
+		return 2;
+	}
 	snprintf(name, sizeof(name), "role-%d", getpid());
 	if (make_devices()) {
 		printf("Bail out! no devices\n");

@@ -7,11 +7,16 @@
  * queues have no order between them. So at the client's end the flows are
  * hashed over one queue (receive packet steering), as a NIC hashes them; what
  * two queues make of the same order is printed beside it.
+ *
+ * In the context XDP one flow's frames leave by XDP and by tc, which are handed to
+ * the port at other times; there a daemon has to run beside it.
  */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+
+#include <bpf/libbpf.h>
 
 #include "scaling.h"
 #include "sink.skel.h"
@@ -151,6 +156,159 @@ static long run_stretches(struct rig *rig, const struct shape *shape, uint64_t f
 	return frames;
 }
 
+/* The daemon: woken by the ring, as the real one. */
+struct watch {
+	struct rig *rig;
+	pthread_t thread;
+	volatile bool stop;
+	int error;
+};
+
+static void *watch_run(void *context)
+{
+	struct watch *watch = context;
+
+	scale_precedence(true);
+	while (!watch->stop) {
+		ring_buffer__poll(watch->rig->ring, 1);
+		watch->error = watch->error ?: rig_daemon(watch->rig);
+	}
+	return NULL;
+}
+
+/* As frames of XDP are not seen where they leave, only the client's end is looked at. */
+static void run_xdp(const struct shape *shape, uint64_t for_ns)
+{
+	const struct colo_config sizes = {.max_flows = 64};
+	const struct sink_count *far;
+	struct watch watch = {};
+	struct colo_counters c;
+	struct rig rig;
+	uint64_t begun;
+	long frames;
+	double took;
+	int err;
+
+	rig_context = COLO_CONTEXT_XDP;
+	err = rig_open(&rig, COLO_ROLE_PRIMARY, &sizes);
+	rig_context = COLO_CONTEXT_TC;
+	watch.rig = &rig;
+	if (!err)
+		err = -pthread_create(&watch.thread, NULL, watch_run, &watch);
+	if (err) {
+		claim(false, "XDP, %s: %s", shape->what, strerror(-err));
+		rig_close(&rig);
+		return;
+	}
+	begun = scale_now();
+	frames = run_stretches(&rig, shape, for_ns);
+	took = (scale_now() - begun) / 1e9;
+	far = &rig.sink->bss->far_count;
+	for (begun = scale_now();
+	     frames > 0 && !all_left(far, frames) && scale_now() < begun + STALL_NS;)
+		sched_yield();
+	watch.stop = true;
+	pthread_join(watch.thread, NULL);
+	c = rig_counters(&rig);
+	figure("XDP, %s: %.0f pairs/s; of %llu segments of P %llu held by XDP, %llu matched by it, for it %llu frames waited",
+	       shape->what, frames / took, far->segments, (unsigned long long)c.xdp_held,
+	       (unsigned long long)c.xdp_matched, (unsigned long long)c.xdp_waited);
+	figure("... out of order at the client: %llu of %llu; not taken by the port: %llu",
+	       far->inverted, far->frames, (unsigned long long)c.xdp_lost);
+	claim(frames > 0 && !watch.error && all_left(far, frames) && !far->repeated,
+	      "XDP, %s: all of it left, once", shape->what);
+	claim(shape->halves || c.xdp_matched, "XDP, %s: some of it by XDP", shape->what);
+	claim(!far->inverted, "XDP, %s: it came in the guest's order", shape->what);
+	rig_close(&rig);
+}
+
+static bool one_poll_left(const struct rig *rig)
+{
+	return rig->sink->bss->far_count.payload == 3 * PAYLOAD;
+}
+
+/*
+ * One poll of the link has a frame that XDP releases, which then waits for the end
+ * of the poll, and behind it some that go to tc before that end: what they release
+ * of the same flow must not leave first.
+ */
+static void one_poll(void)
+{
+	const struct colo_config sizes = {.max_flows = 64};
+	const struct frame_kind kind = {.payload = PAYLOAD}, half = {.payload = PAYLOAD / 2};
+	static struct batch batch;
+	struct colo_counters c;
+	struct rig rig;
+	uint64_t end;
+	int err;
+
+	rig_context = COLO_CONTEXT_XDP;
+	err = rig_open(&rig, COLO_ROLE_PRIMARY, &sizes);
+	rig_context = COLO_CONTEXT_TC;
+	/* the first one of a flow is tc's */
+	for (uint32_t round = 1; round <= 3; round++)
+		batch_add(&batch, 1, round, &kind);
+	err = err ?: batch_from_guest(&rig, &batch);
+	batch.count = 0;
+	batch_add(&batch, 1, 1, &kind);
+	err = err ?: batch_from_link(&rig, &batch, COLO_LINK_OUTPUT, 1);
+	err = err ?: rig_thread_link(&rig, 0);
+	batch.count = 0;
+	batch_add(&batch, 1, 2, &kind);
+	batch_add(&batch, 1, 6, &half);
+	batch_add(&batch, 1, 7, &half);
+	/* the stack hands over eight together */
+	for (uint32_t round = 0; round < 16; round++)
+		batch_add(&batch, 0, round, &kind);
+	scale_precedence(true);
+	err = err ?: batch_from_link(&rig, &batch, COLO_LINK_OUTPUT, 1);
+	scale_precedence(false);
+	for (end = scale_now() + STALL_NS; !err && !one_poll_left(&rig) && scale_now() < end;)
+		err = rig_daemon(&rig);
+	c = rig_counters(&rig);
+	figure("XDP, one poll: %llu segments have left, %llu by XDP, for which %llu frames waited",
+	       rig.sink->bss->far_count.segments, (unsigned long long)c.xdp_matched,
+	       (unsigned long long)c.xdp_waited);
+	claim(!err && one_poll_left(&rig) && c.xdp_matched == 1 && c.xdp_waited,
+	      "XDP, one poll: what tc releases behind it waits (%d)", err);
+	claim(!rig.sink->bss->far_count.inverted,
+	      "XDP, one poll: it came in the guest's order");
+	rig_close(&rig);
+}
+
+/* Where the port takes none of its frames XDP releases one, and no more. */
+static void refused(void)
+{
+	const struct colo_config sizes = {.max_flows = 64};
+	const struct frame_kind kind = {.payload = PAYLOAD};
+	static struct batch batch;
+	struct colo_counters c;
+	struct rig rig;
+	int err;
+
+	rig_context = COLO_CONTEXT_XDP;
+	rig_refuses = true;
+	err = rig_open(&rig, COLO_ROLE_PRIMARY, &sizes);
+	rig_context = COLO_CONTEXT_TC;
+	rig_refuses = false;
+	for (uint32_t round = 1; round <= 4 && !err; round++) {
+		batch.count = 0;
+		batch_add(&batch, 1, round, &kind);
+		err = batch_from_guest(&rig, &batch) ?:
+			      batch_from_link(&rig, &batch, COLO_LINK_OUTPUT, 1);
+	}
+	c = rig_counters(&rig);
+	claim(!err && c.xdp_matched == 1 && c.xdp_lost == 1 && !rig.dp.config->xdp_frame_max &&
+		      c.p_matched == 4 && rig_arrived(&rig) == 3,
+	      "XDP, a port that takes no such frame: one is lost, the others leave by tc");
+	/* the guest sends it again */
+	batch.count = 0;
+	batch_add(&batch, 1, 2, &kind);
+	err = err ?: batch_from_guest(&rig, &batch);
+	claim(!err && rig_arrived(&rig) == 4, "... and it, when it comes again");
+	rig_close(&rig);
+}
+
 static void run_order(const struct shape *shape, uint64_t for_ns)
 {
 	const struct colo_config sizes = {.max_flows = 64};
@@ -259,4 +417,9 @@ void part_order(const struct scale *scale)
 		one_queue(flow);
 	for (unsigned int i = 0; i < sizeof(shapes) / sizeof(*shapes); i++)
 		run_order(&shapes[i], for_ns);
+	one_poll();
+	refused();
+	for (unsigned int i = 0; i < sizeof(shapes) / sizeof(*shapes); i++)
+		if (shapes[i].steer)
+			run_xdp(&shapes[i], for_ns);
 }

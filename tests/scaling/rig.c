@@ -29,6 +29,8 @@
 
 unsigned int rig_queues = 1;
 bool rig_offloads, rig_counts_only;
+enum colo_context rig_context;
+bool rig_refuses;
 
 int rig_enter(void)
 {
@@ -112,6 +114,8 @@ static int devices_open(struct rig *rig, char near[3][16], char far[2][16])
 		err = port_open(&client, near[1], far[0]);
 	if (!err)
 		err = devices_veth(&other, near[2], far[1], wire_mtu + LINK_ROOM, rig_offloads);
+	if (!err && rig_context == COLO_CONTEXT_XDP && !rig_refuses)
+		err = devices_xdp(far[0]);
 	if (err)
 		return err;
 	close(client.fd);
@@ -119,6 +123,7 @@ static int devices_open(struct rig *rig, char near[3][16], char far[2][16])
 	rig->guest = guest.fd;
 	rig->port = if_nametoindex(near[1]);
 	rig->client = if_nametoindex(far[0]);
+	rig->link = if_nametoindex(near[2]);
 	rig->other = sender_open(other.ifindex);
 	return rig->other < 0 ? rig->other : 0;
 }
@@ -163,6 +168,7 @@ int rig_open(struct rig *rig, enum colo_role role, const struct colo_config *siz
 		.port = near[1],
 		.link = near[2],
 		.config = *sizes,
+		.context = rig_context,
 	};
 	int err;
 
@@ -246,6 +252,55 @@ int rig_steer(struct rig *rig, unsigned int cpu)
 	return fclose(file) ? -errno : 0;
 }
 
+/* The thread's name begins with the device's. */
+static pid_t find_poller(const char *device)
+{
+	char want[64], name[64], path[300];
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	pid_t found = 0;
+
+	snprintf(want, sizeof(want), "napi/%s-", device);
+	while (dir && !found && (entry = readdir(dir))) {
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		file = atoi(entry->d_name) ? fopen(path, "r") : NULL;
+		if (!file)
+			continue;
+		if (fgets(name, sizeof(name), file) && !strncmp(name, want, strlen(want)))
+			found = atoi(entry->d_name);
+		fclose(file);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+int rig_thread_link(struct rig *rig, unsigned int cpu)
+{
+	char name[IF_NAMESIZE], path[128];
+	cpu_set_t set;
+	FILE *file;
+	pid_t pid;
+
+	if (!if_indextoname(rig->link, name))
+		return -errno;
+	snprintf(path, sizeof(path), SYSFS "/class/net/%s/threaded", name);
+	file = fopen(path, "w");
+	if (!file)
+		return -errno;
+	fprintf(file, "1\n");
+	if (fclose(file))
+		return -errno;
+	pid = find_poller(name);
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (!pid)
+		return -ESRCH;
+	return sched_setaffinity(pid, sizeof(set), &set) ? -errno : 0;
+}
+
 int rig_queues_used(const struct rig *rig)
 {
 	char name[IF_NAMESIZE], line[256];
@@ -290,10 +345,12 @@ uint64_t rig_program_ns(const struct rig *rig)
 {
 	uint64_t sum = 0;
 
-	for (int i = PROG_GUEST_OUT; i <= PROG_PORT_OUT; i++) {
+	for (int i = 0; i < PROG_COUNT; i++) {
 		struct bpf_prog_info info = {};
 		__u32 length = sizeof(info);
 
+		if (rig->dp.prog_fd[i] < 0)
+			continue;
 		bpf_obj_get_info_by_fd(rig->dp.prog_fd[i], &info, &length);
 		sum += info.run_time_ns;
 	}

@@ -26,7 +26,8 @@ struct rig {
 	int guest;  /* of the tap: what is written to it, the guest has sent */
 	int port;   /* ifindex */
 	int client; /* ... of its far end */
-	int other;  /* packet socket at the far end of the link */
+	int link;
+	int other; /* packet socket at the far end of the link */
 	bool open;
 	struct sink_bpf *sink;
 	struct datapath dp;
@@ -38,6 +39,8 @@ struct rig {
 /* A network namespace of our own. */
 int rig_enter(void);
 /* `sizes`: 0 in a field is its default. COLO has begun when it returns. */
+extern enum colo_context rig_context;
+extern bool rig_refuses; /* the port takes no frames of XDP */
 int rig_open(struct rig *rig, enum colo_role role, const struct colo_config *sizes);
 /* An instance that another has attached: COLO begins, nothing else is opened. */
 int rig_adopt(struct rig *rig, const char *name);
@@ -46,6 +49,8 @@ void rig_close(struct rig *rig);
 int rig_daemon(struct rig *rig);
 /* Frames of a flow that come from several CPUs are one queue at the client, on `cpu`. */
 int rig_steer(struct rig *rig, unsigned int cpu);
+/* What comes by the link is polled by a thread, which runs on that CPU. */
+int rig_thread_link(struct rig *rig, unsigned int cpu);
 /* The ports that are made from now on have that many queues to send from. */
 extern unsigned int rig_queues;
 /* What is made from now on: the devices' offloads; what arrives is only counted. */

@@ -170,6 +170,7 @@ static int usage(void)
 		"  --scenarios  how many (1000)\n"
 		"  --seed       of them; one alone has its own (the clock's)\n"
 		"  --domain     only those scenarios whose domain has this in its name\n"
+		"  --context    where a primary looks at frames first, tc or xdp (tc)\n"
 		"  FILE         cases, held against the models\n"
 		"  --spoil WHAT for the self-test: falsify something once a scenario\n");
 	return 2;
@@ -182,6 +183,7 @@ int main(int argc, char **argv)
 		{"seed", required_argument, NULL, 's'},
 		{"domain", required_argument, NULL, 'd'},
 		{"spoil", required_argument, NULL, 'S'},
+		{"context", required_argument, NULL, 'c'},
 		{"verbose", no_argument, NULL, 'v'},
 		{0},
 	};
@@ -198,6 +200,8 @@ int main(int argc, char **argv)
 			err = text_number(optarg, UINT64_MAX, &seed);
 		else if (option == 'd')
 			only = optarg;
+		else if (option == 'c')
+			err = colo_find_context(optarg);
 		else if (option == 'S')
 			err = !find_spoil(optarg, &spoil);
 		else
@@ -225,6 +229,8 @@ int main(int argc, char **argv)
 	colo_proxy.close();
 	if (optind == argc)
 		print_summary(seed, now_ns() - begun);
+	if (optind == argc && scenarios > 100)
+		totals.failed += !colo_report_xdp();
 	printf("%u passed, %u failed\n", totals.scenarios - totals.failed, totals.failed);
 	return totals.failed || stopped || !totals.scenarios;
 }

@@ -12,6 +12,7 @@
 #include "scenario.h"
 
 #define WAITING_MAX 64  /* client segments of a flow that wait for an offset */
+#define STAMPS_MAX  256 /* time stamps of a client that are remembered */
 #define INPUTS_MAX  512 /* client frames of an epoch */
 
 /* What has to come next at an outlet. */
@@ -57,6 +58,9 @@ struct tuple {
 	bool has_ack;
 	uint32_t ack;
 	struct expected *given;
+	/* the client's clock, from itself and from the guest's echoes */
+	uint32_t stamps[STAMPS_MAX];
+	unsigned int stamp_count;
 	struct tuple *next;
 };
 
@@ -178,6 +182,15 @@ static struct tuple *tuple_of(struct scenario *s, const struct packet *p, bool f
 	t->next = s->rewriter->tuples;
 	s->rewriter->tuples = t;
 	return t;
+}
+
+/* The client's clock: its own TSval, or TSecr of the guest. */
+static void note_stamp(struct tuple *t, const struct packet *p, bool from_guest)
+{
+	uint32_t value, echo;
+
+	if (stamp_of(p, &value, &echo))
+		t->stamps[t->stamp_count++ % STAMPS_MAX] = from_guest ? echo : value;
 }
 
 /*
@@ -405,6 +418,8 @@ static void put_guest(struct scenario *s)
 	put(s, frame);
 	frame_free(frame);
 	t = tuple_of(s, p, true);
+	if (p->class == PACKET_STREAM)
+		note_stamp(t, p, true);
 	if (p->class != PACKET_STREAM)
 		expect_out(s, quoting(s, p, true));
 	else if (s->run.failed_over)
@@ -476,6 +491,8 @@ static void put_from_client(struct scenario *s)
 	if (!s->run.failed_over && x->inputs < INPUTS_MAX)
 		x->input[x->inputs++] = p;
 	t = tuple_of(s, p, false);
+	if (p->class == PACKET_STREAM)
+		note_stamp(t, p, false);
 	if (p->class != PACKET_STREAM) {
 		expect_at(s, OUTLET_GUEST, quoting(s, p, false));
 	} else if (s->run.failed_over) {
@@ -608,6 +625,31 @@ static void complain(struct scenario *s, const char *what, const struct packet *
 	free(expected);
 }
 
+static bool has_stamp(const struct tuple *t, uint32_t stamp)
+{
+	for (unsigned int i = 0; i < t->stamp_count && i < STAMPS_MAX; i++) {
+		if (t->stamps[i] == stamp)
+			return true;
+	}
+	return false;
+}
+
+/* What is given again may have a later time of the client's, not an older one (PAWS). */
+static const struct packet *stamped(struct scenario *s, const struct tuple *t,
+				    const struct packet *p, const struct packet *out)
+{
+	uint32_t was, is, echo;
+	struct packet *later;
+
+	if (!stamp_of(p, &was, &echo) || !stamp_of(out, &is, &echo) || is == was ||
+	    seq_diff(is, was) < 0 || !has_stamp(t, is))
+		return p;
+	later = copy_of(s, p);
+	store32(option(later, 8) + 2, is);
+	packet_finish(later);
+	return later;
+}
+
 /* It was given to the guest, which has not acked it. */
 static bool may_be_again(struct scenario *s, const struct packet *out)
 {
@@ -615,7 +657,7 @@ static bool may_be_again(struct scenario *s, const struct packet *out)
 	uint32_t until;
 
 	for (const struct expected *e = t ? t->given : NULL; e; e = e->next) {
-		const struct packet *p = e->packet;
+		const struct packet *p = stamped(s, t, e->packet, out);
 
 		if ((!t->has_ack || seq_diff(t->ack, p->next) < 0) &&
 		    packet_is_of(p, out, out->seq, &until))
