@@ -302,20 +302,32 @@ static long match_clean_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
+static long units_before_step(__u32 step __unused, void *arg)
+{
+	__u32 *at = arg;
+	struct colo_frame *fr = frame_at(*at);
+
+	if (!fr || !(fr->flags & COLO_FR_RST))
+		return 1;
+	*at = fr->prev;
+	return 0;
+}
+
 /*
  * P's last word is an RST, and S shows units behind all of P's: S has not ended
  * there, whatever of P's is still to be compared.
  */
 static __always_inline void match_behind_rst(struct match *m)
 {
-	struct colo_frame *p = frame_at(m->flow->p_held.tail);
-	struct colo_frame *s = frame_at(m->flow->s_wait.tail);
+	struct colo_frame *p = frame_at(m->flow->p_held.tail), *s;
 
-	/* behind the units that S has shown there may be its own RST */
-	if (s && s->flags & COLO_FR_RST)
-		s = frame_at(s->prev);
-	if (!p || !s || !(p->flags & COLO_FR_RST) || p->flags & COLO_FR_MATCHED ||
-	    s->flags & COLO_FR_RST || !seq_lt(p->seq, s->end) ||
+	if (!p || !(p->flags & COLO_FR_RST))
+		return;
+	/* behind the units that S has shown there may be its own RST, also doubled */
+	m->s = m->flow->s_wait.tail;
+	bpf_loop(WALK_MAX, units_before_step, &m->s, 0);
+	s = frame_at(m->s);
+	if (!s || p->flags & COLO_FR_MATCHED || !seq_lt(p->seq, s->end) ||
 	    (m->flow->flags & COLO_F_P_SEEN && !seq_lt(m->flow->p_next, s->end)))
 		return;
 	match_failed(m, COLO_REASON_FLAGS, p->seq);
