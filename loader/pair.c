@@ -52,7 +52,7 @@ static bool set_capabilities(struct task *task, bool on, bool primary)
 	json_t *list = json_pack("[{s:s, s:b}]", "capability", "x-colo", "state", on);
 
 	json_array_append_new(list,
-			      json_pack("{s:s, s:b}", "capability", "events", "state", true));
+			      json_pack("{s:s, s:b}", "capability", "events", "state", on));
 	if (primary)
 		json_array_append_new(list, json_pack("{s:s, s:b}", "capability",
 						      "pause-before-switchover", "state", on));
