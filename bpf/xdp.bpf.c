@@ -24,7 +24,8 @@
 
 char _license[] SEC("license") = "GPL";
 
-#define SEGMENT_STEPS 64  /* of 64 bytes: more than a page has */
+#define SEGMENT_STEPS 64 /* of 64 bytes: more than a page has */
+#define PAYLOAD_END   4096
 #define HDR_ROOM      128 /* Ethernet, IPv6 and TCP with all options are less */
 #define L4_MASK       63  /* likewise to where TCP begins */
 #define BULK          16  /* DEV_MAP_BULK_SIZE: frames that the kernel gathers */
@@ -329,12 +330,13 @@ __noinline int payload_differs(struct ctx_buff *ctx, __u32 at, __u32 off, __u32 
 	__u8 *p = pool_entry(off);
 	int i;
 
-	if (!p)
+	/* what lies behind that is beyond the offsets' mask */
+	if (!p || at + len > PAYLOAD_END)
 		return 1;
 	for (i = 0; i < SEGMENT_STEPS; i++) {
 		if (len < 64)
 			break;
-		s = data + (at & 4095);
+		s = data + (at & (PAYLOAD_END - 1));
 		if (s + 64 > end ||
 		    differ64((const __u64 *)(p + POOL_BYTE(off)), (const __u64 *)s))
 			return 1;
@@ -345,7 +347,7 @@ __noinline int payload_differs(struct ctx_buff *ctx, __u32 at, __u32 off, __u32 
 	for (i = 0; i < 8; i++) {
 		if (len < 8)
 			break;
-		s = data + (at & 4095);
+		s = data + (at & (PAYLOAD_END - 1));
 		if (s + 8 > end || *(const __u64 *)(p + POOL_BYTE(off)) != *(const __u64 *)s)
 			return 1;
 		at += 8;
@@ -355,7 +357,7 @@ __noinline int payload_differs(struct ctx_buff *ctx, __u32 at, __u32 off, __u32 
 	for (i = 0; i < 8; i++) {
 		if (!len)
 			return 0;
-		s = data + (at & 4095);
+		s = data + (at & (PAYLOAD_END - 1));
 		if (s + 1 > end || p[POOL_BYTE(off)] != *s)
 			return 1;
 		at++;
@@ -405,7 +407,8 @@ static __always_inline void s_matches(struct colo_flow *f, struct colo_frame *fr
 
 /*
  * P's frame, from its own headers and S's payload. Its checksum is made anew: P's
- * may have been left to the device.
+ * may have been left to the device. XDP_PASS: S's frame is as it came but for
+ * padding; XDP_DROP: it is spoilt, and lost as on the link.
  */
 static __always_inline int s_carries(struct ctx_buff *ctx, const struct packet *p,
 				     struct colo_frame *fr)
@@ -417,11 +420,11 @@ static __always_inline int s_carries(struct ctx_buff *ctx, const struct packet *
 	sum = csum_fold(pool_csum(fr->data_off, p->data_len, 0)) + header_sum(p, fr->hdr);
 	*(__u16 *)(fr->hdr + at) = ~csum_fold(sum);
 	if (p->len != len && bpf_xdp_adjust_tail(ctx, (int)len - (int)p->len))
-		return 0;
+		return XDP_PASS;
 	if (bpf_xdp_adjust_head(ctx, COLO_LINK_TAG_LEN))
-		return 0;
+		return XDP_PASS;
 	BOUND(n, 127);
-	return !ctx_store(ctx, 0, fr->hdr, n);
+	return ctx_store(ctx, 0, fr->hdr, n) ? XDP_DROP : XDP_REDIRECT;
 }
 
 static __always_inline int s_release(struct ctx_buff *ctx, struct scratch *s,
@@ -431,14 +434,16 @@ static __always_inline int s_release(struct ctx_buff *ctx, struct scratch *s,
 	struct colo_counters *count = ZERO_KEY(counters);
 	struct colo_frame *fr = frame_at(f->p_held.head);
 	const struct packet *p = &s->pkt;
+	int ret;
 
 	if (!count || !fr || f->epoch != epoch || f->s_wait.count || f->p_commit.count ||
 	    f->p_ackwait.count || f->s_next_epoch.count || !is_partner(f, fr, p) ||
 	    !is_covered(f, fr, p) || flight_elsewhere(&f->xdp_data, now) ||
 	    payload_differs(ctx, p->data_off + COLO_LINK_TAG_LEN, fr->data_off, p->data_len))
 		return XDP_PASS;
-	if (!s_carries(ctx, p, fr))
-		return XDP_PASS;
+	ret = s_carries(ctx, p, fr);
+	if (ret != XDP_REDIRECT)
+		return ret;
 	s_matches(f, fr, p, now);
 	link_count(&link_received, epoch, p->data_len);
 	count->s_frames++;
