@@ -72,25 +72,11 @@ static int probe_kernel(json_t *object)
 
 /* --- devices ------------------------------------------------------------- */
 
-static int ethtool(const char *device, void *data)
-{
-	struct ifreq request = {.ifr_data = data};
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int err;
-
-	if (fd < 0)
-		return -errno;
-	strncpy(request.ifr_name, device, IFNAMSIZ - 1);
-	err = ioctl(fd, SIOCETHTOOL, &request) ? -errno : 0;
-	close(fd);
-	return err;
-}
-
 static int offload(const char *device, __u32 command)
 {
 	struct ethtool_value value = {.cmd = command};
 
-	return !ethtool(device, &value) && value.data;
+	return !device_ethtool(device, &value) && value.data;
 }
 
 /* Drivers whose native XDP hooks are known; no kernel of the floor tells. */
@@ -147,7 +133,7 @@ static int probe_device(json_t *object, const char *device, bool port, unsigned 
 	output_flag(object, "exists", index != 0);
 	if (!index)
 		return 1;
-	if (!ethtool(device, &info) && info.driver[0])
+	if (!device_ethtool(device, &info) && info.driver[0])
 		snprintf(driver, sizeof(driver), "%.31s", info.driver);
 	device_mtu(device, mtu);
 	output_text(object, "driver", driver);

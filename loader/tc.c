@@ -8,6 +8,7 @@
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -276,6 +277,13 @@ static int device_ioctl(const char *device, unsigned long command, struct ifreq 
 		err = -errno;
 	close(fd);
 	return err;
+}
+
+int device_ethtool(const char *device, void *data)
+{
+	struct ifreq request = {.ifr_data = data};
+
+	return device_ioctl(device, SIOCETHTOOL, &request);
 }
 
 int device_mtu(const char *device, unsigned int *mtu)

@@ -47,6 +47,9 @@ int tc_unqueue(int ifindex, bool *was);
 /* Again the qdisc that the kernel gives it by itself. */
 int tc_queue(int ifindex);
 
+/* `data`: a struct of linux/ethtool.h, its command set. 0 or -errno. */
+int device_ethtool(const char *device, void *data);
+
 int device_mtu(const char *device, unsigned int *mtu);
 /* How many frames it queues: of a tap, those that nobody has read yet. */
 int device_queue(const char *device, __u32 *length);

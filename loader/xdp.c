@@ -19,25 +19,11 @@
 #include "tc.h"
 #include "xdp.h"
 
-static int ethtool(const char *device, void *data)
-{
-	struct ifreq request = {.ifr_data = data};
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int err;
-
-	if (fd < 0)
-		return -errno;
-	strncpy(request.ifr_name, device, IFNAMSIZ - 1);
-	err = ioctl(fd, SIOCETHTOOL, &request) ? -errno : 0;
-	close(fd);
-	return err;
-}
-
 static bool is_veth(const char *device)
 {
 	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
 
-	return !ethtool(device, &info) && !strcmp(info.driver, "veth");
+	return !device_ethtool(device, &info) && !strcmp(info.driver, "veth");
 }
 
 /* Of a veth it is the other end that leaves a tag out of the frame. */
@@ -45,7 +31,8 @@ static bool strips_tags(const char *device)
 {
 	struct ethtool_value flags = {.cmd = ETHTOOL_GFLAGS};
 
-	return !is_veth(device) && !ethtool(device, &flags) && flags.data & ETH_FLAG_RXVLAN;
+	return !is_veth(device) && !device_ethtool(device, &flags) &&
+	       flags.data & ETH_FLAG_RXVLAN;
 }
 
 int xdp_check(const struct datapath_options *o, struct colo_config *config)
@@ -67,7 +54,7 @@ int xdp_check(const struct datapath_options *o, struct colo_config *config)
 		return -EINVAL;
 	}
 	/* Frames of XDP and of tc would wait in two queues at its other end. */
-	if (is_veth(o->port) && !ethtool(o->port, &tso) && tso.data) {
+	if (is_veth(o->port) && !device_ethtool(o->port, &tso) && tso.data) {
 		log_error("--port %s: `ethtool -K %s tso off`, or --context tc", o->port,
 			  o->port);
 		return -EINVAL;

@@ -32,29 +32,11 @@ static char said[16384]; /* what was logged, of messages() */
 static __u32 port;
 static struct secret secret;
 
-static __u64 now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
-/* Run the loop until the condition holds, for 5 s at most. */
-#define run_until(condition)                                          \
-	do {                                                          \
-		__u64 end_ns = now() + 5000 * MS;                     \
-                                                                      \
-		while (!(condition) && now() < end_ns)                \
-			assert_int_equal(loop_once(loop, end_ns), 0); \
-		assert_true(condition);                               \
-	} while (0)
-
 static void run_for(__u64 ns)
 {
-	__u64 end = now() + ns;
+	__u64 end = unit_now() + ns;
 
-	while (now() < end)
+	while (unit_now() < end)
 		assert_int_equal(loop_once(loop, end), 0);
 }
 
@@ -366,7 +348,7 @@ static bool stranger_closed(struct stranger *x)
 {
 	ssize_t n;
 
-	loop_once(loop, now() + MS);
+	loop_once(loop, unit_now() + MS);
 	while ((n = recv(x->fd, x->in + x->length, sizeof(x->in) - x->length - 1,
 			 MSG_DONTWAIT)) > 0)
 		x->length += n;

@@ -28,23 +28,6 @@ static char directory[64];
 static char holder[GRANT_HOST + 1];
 static struct loop *loop;
 
-static __u64 now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
-#define run_until(condition)                                          \
-	do {                                                          \
-		__u64 end_ns = now() + 5000 * MS;                     \
-                                                                      \
-		while (!(condition) && now() < end_ns)                \
-			assert_int_equal(loop_once(loop, end_ns), 0); \
-		assert_true(condition);                               \
-	} while (0)
-
 static int set_up(void **state)
 {
 	(void)state;
@@ -207,15 +190,15 @@ static void too_late(void **state)
 {
 	char script[256];
 	struct end end;
-	__u64 begin = now();
+	__u64 begin = unit_now();
 
 	(void)state;
 	snprintf(script, sizeof(script), "(sleep 0.3; touch %s/late) & wait", directory);
 	assert_non_null(start(&end, script, 100));
 	run_until(end.count);
 	assert_int_equal(end.status, -1);
-	assert_true(now() - begin >= 100 * MS);
-	while (now() < begin + 600 * MS)
+	assert_true(unit_now() - begin >= 100 * MS);
+	while (unit_now() < begin + 600 * MS)
 		loop_once(loop, begin + 600 * MS);
 	assert_false(is_there("late"));
 	assert_int_equal(end.count, 1);
@@ -231,8 +214,8 @@ static void called_back(void **state)
 	child = start(&end, "sleep 100", 5000);
 	assert_non_null(child);
 	child_kill(child);
-	until = now() + 50 * MS;
-	while (now() < until)
+	until = unit_now() + 50 * MS;
+	while (unit_now() < until)
 		loop_once(loop, until);
 	assert_int_equal(end.count, 0);
 	child_kill(NULL);
@@ -360,8 +343,8 @@ static void ask_called_back(void **state)
 	ask = ask_start(loop, witness, ASK_CLAIM, SESSION, "primary", 20, on_reply, &reply);
 	client = accept(fd, NULL, NULL);
 	ask_cancel(ask);
-	until = now() + 60 * MS;
-	while (now() < until)
+	until = unit_now() + 60 * MS;
+	while (unit_now() < until)
 		loop_once(loop, until);
 	assert_int_equal(reply.count, 0);
 	close(client);

@@ -10,14 +10,6 @@
 
 #define MS 1000000ULL
 
-static __u64 now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
 struct end {
 	struct loop *loop;
 	int fd;
@@ -54,10 +46,10 @@ static void descriptors(void **state)
 	assert_int_equal(loop_once(loop, 0), 0);
 	loop_change(loop, fd[0], 0);
 	assert_int_equal(write(fd[1], "c", 1), 1);
-	assert_int_equal(loop_once(loop, now() + MS), 0);
+	assert_int_equal(loop_once(loop, unit_now() + MS), 0);
 	assert_int_equal(end.calls, 2);
 	loop_remove(loop, fd[0]);
-	assert_int_equal(loop_once(loop, now() + MS), 0);
+	assert_int_equal(loop_once(loop, unit_now() + MS), 0);
 	assert_int_equal(end.calls, 2);
 	loop_free(loop);
 	close(fd[0]);
@@ -81,7 +73,7 @@ static void removed_while_ready(void **state)
 	end[0].other = end[1].fd;
 	end[1].other = end[0].fd;
 	assert_int_equal(loop_once(loop, NO_TIMER), 0);
-	assert_int_equal(loop_once(loop, now() + MS), 0);
+	assert_int_equal(loop_once(loop, unit_now() + MS), 0);
 	assert_int_equal(end[0].calls + end[1].calls, 1);
 	loop_free(loop);
 	for (int i = 0; i < 4; i++)
@@ -111,7 +103,7 @@ static void timers(void **state)
 {
 	struct loop *loop = loop_new();
 	struct clock clock[3] = {};
-	__u64 start = now();
+	__u64 start = unit_now();
 
 	(void)state;
 	for (int i = 0; i < 3; i++) {
@@ -125,11 +117,11 @@ static void timers(void **state)
 	clock[0].stop = &clock[2];
 	while (!clock[1].fired)
 		assert_int_equal(loop_once(loop, NO_TIMER), 0);
-	assert_true(now() - start >= 8 * MS);
+	assert_true(unit_now() - start >= 8 * MS);
 	assert_int_equal(clock[0].fired, 1);
 	assert_int_equal(loop_once(loop, start + 20 * MS), 0);
 	assert_int_equal(clock[2].fired, 0);
-	assert_true(now() - start >= 20 * MS);
+	assert_true(unit_now() - start >= 20 * MS);
 	loop_free(loop);
 }
 

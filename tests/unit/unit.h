@@ -22,6 +22,19 @@
 void unit_capture_begin(void);
 void unit_capture_end(char *text, size_t size);
 
+/* CLOCK_MONOTONIC, in ns. */
+unsigned long long unit_now(void);
+
+/* Run `loop` until the condition holds, for 5 s at most. */
+#define run_until(condition)                                          \
+	do {                                                          \
+		__u64 end_ns = unit_now() + 5000000000ULL;            \
+                                                                      \
+		while (!(condition) && unit_now() < end_ns)           \
+			assert_int_equal(loop_once(loop, end_ns), 0); \
+		assert_true(condition);                               \
+	} while (0)
+
 struct unit_result {
 	unsigned int tests;
 	int failed;

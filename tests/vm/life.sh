@@ -47,27 +47,13 @@ life_config() {
 	END
 }
 
-# fence primary|secondary: what a power switch does. It succeeds only when
-# nothing of that host is left: no process, no wire.
-life_fence_script() {
-	cat <<-END >"$dir/fence"
-	#!/bin/bash
-	side=\${1:0:1} by=p
-	[ "\$side" = s ] || by=s
-	echo "\$\$" >"$dir/\$by.fence.pid"
-	echo "\$EPOCHREALTIME \$1" >>"$dir/fenced"
-	exec "$BASH" "$top/tests/vm/fence" "$id-\$side" "$dir/\$side"
-	END
-	chmod 755 "$dir/fence"
-}
-
 life_files() {
 	local side
 
 	head -c 32 /dev/urandom >"$dir/secret"
 	chmod 600 "$dir/secret"
 	mkdir -p "$dir/witness"
-	life_fence_script
+	fence_script
 	for side in p s; do
 		life_config "$side" >"$dir/$side.conf"
 		: >"$dir/$side.daemon.log"
