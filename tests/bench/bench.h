@@ -94,7 +94,8 @@ static inline unsigned int hold_times(uint32_t count)
 	return count < 64 ? 16 : 1;
 }
 
-extern const struct side ours_side, peer_side;
+/* Ours in tc, and in XDP where that goes. */
+extern const struct side ours_side, xdp_side, peer_side;
 /* Outside COLO, and a bridge of the kernel: only wire, wire_in. */
 extern const struct side wire_side, bridge_side;
 extern const char *peer_binary;

@@ -138,6 +138,7 @@ static const struct {
 	const struct side *side;
 } sides[] = {
 	{"ours", &ours_side},
+	{"xdp", &xdp_side},
 	{"peer", &peer_side},
 	{"wire", &wire_side},
 	{"bridge", &bridge_side},
@@ -152,7 +153,7 @@ int main(int argc, char **argv)
 			side = sides[i].side;
 	peer_binary = argc > 2 ? argv[2] : NULL;
 	if (!side || (side == &peer_side && !peer_binary)) {
-		fprintf(stderr, "usage: bench-proxy ours | peer QEMU | wire | bridge\n");
+		fprintf(stderr, "usage: bench-proxy ours | xdp | peer QEMU | wire | bridge\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);

@@ -504,6 +504,22 @@ static int ours_open(const struct setup *setup)
 	return err;
 }
 
+static int xdp_open(const struct setup *setup)
+{
+	rig_context = COLO_CONTEXT_XDP;
+	return ours_open(setup);
+}
+
+const struct side xdp_side = {
+	.open = xdp_open,
+	.close = ours_close,
+	.fill = ours_fill,
+	.run = ours_run,
+	.race = ours_race,
+	.latency = ours_latency,
+	.wire = ours_wire,
+};
+
 const struct side ours_side = {
 	.open = ours_open,
 	.close = ours_close,

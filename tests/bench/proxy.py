@@ -5,6 +5,8 @@ from results import Row
 from worker import Proxy
 
 KINDS = ("tcp64", "tcp1448", "tcp64k", "udp64")
+# "": tc. The fast path in XDP is for plain segments of TCP.
+CONTEXTS = {"": KINDS, "xdp": ("tcp64", "tcp1448")}
 FLOWS = (1, 64, 10000)
 WINDOWS = (64, 1024)
 SIDES = ("ours", "peer")
@@ -24,11 +26,12 @@ def rate(took, what):
 
 
 class Both:
-    """Two sides, open for the same frames."""
+    """Two sides, open for the same frames; ours in a context."""
 
-    def __init__(self, sides=SIDES):
+    def __init__(self, sides=SIDES, context=""):
         self.sides = sides
-        self.side = {name: Proxy(name) for name in sides}
+        self.side = {name: Proxy(context if context and name == "ours" else name)
+                     for name in sides}
 
     def __enter__(self):
         return self
@@ -49,14 +52,18 @@ class Both:
 
 # --- throughput ---------------------------------------------------------------------
 
-def rates_of(kind, flows, window):
-    name = f"proxy.{kind}.f{flows}.w{window}"
+def under(kind, context):
+    return f"proxy.{kind}" + (f".{context}" if context else "")
+
+
+def rates_of(kind, context, flows, window):
+    name = f"{under(kind, context)}.f{flows}.w{window}"
     sides = SIDES + ("wire",)
     return (Row(name + ".cpu", "pairs/s of CPU", sides), Row(name + ".wall", "pairs/s", sides))
 
 
-def measure_rates(both, kind, flows, window, options):
-    cpu, wall = rates_of(kind, flows, window)
+def measure_rates(both, rows, flows, window, options):
+    cpu, wall = rows
     command = f"{flows} {window} {options.ms}"
     both.ask(f"run {flows} {window} {options.ms // 4}")  # caches, branch predictors
     for turn in in_turns(options.runs):
@@ -102,30 +109,36 @@ def best(rows, name, unit, target):
     return chosen
 
 
-def throughput(kind, options):
-    with Both() as both:
+TARGETS = {"": ("peer x 5", ""), "xdp": ("peer x 10", "peer x 5")}
+
+
+def throughput(kind, context, options):
+    summary = names_of_best(kind, context)
+    with Both(context=context) as both:
         cpus, walls = [], []
         for flows in FLOWS:
-            windows = [window for window in WINDOWS if options.wants(
-                *names_of_best(kind), *(row.name for row in rates_of(kind, flows, window)))]
+            windows = {window: rows for window in WINDOWS
+                       for rows in [rates_of(kind, context, flows, window)]
+                       if options.wants(*summary, *(row.name for row in rows))}
             if windows:
                 both.open(kind, flows)
-            for window in windows:
-                cpu, wall = measure_rates(both, kind, flows, window, options)
+            for window, rows in windows.items():
+                cpu, wall = measure_rates(both, rows, flows, window, options)
                 cpus.append(cpu)
                 walls.append(wall)
                 yield from (cpu, wall)
-        if options.wants(*names_of_best(kind)):
-            yield best(cpus, f"proxy.{kind}.cpu", "pairs/s of CPU", "peer x 5")
-            yield best(walls, f"proxy.{kind}.wall", "pairs/s", "")
+        if options.wants(*summary):
+            cpu_target, wall_target = TARGETS[context]
+            yield best(cpus, summary[0], "pairs/s of CPU", cpu_target)
+            yield best(walls, summary[1], "pairs/s", wall_target)
 
 
 # --- one at a time --------------------------------------------------------------------
 
-def latency(options):
-    rows = {q: Row(f"proxy.latency.{q}", "us", less=True,
+def latency(context, options):
+    rows = {q: Row(f"{under('latency', context)}.{q}", "us", less=True,
                    target="peer / 10" if q == "p50" else "") for q in ("p50", "p99")}
-    with Both() as both:
+    with Both(context=context) as both:
         both.open("tcp1448", 1)
         both.ask("latency 100")
         for turn in in_turns(options.runs):
@@ -223,19 +236,25 @@ def wire(options):
 
 # --- what there is ------------------------------------------------------------------------
 
-def names_of_best(kind):
-    return [f"proxy.{kind}.cpu", f"proxy.{kind}.wall"]
+def names_of_best(kind, context):
+    return [under(kind, context) + what for what in (".cpu", ".wall")]
 
 
-def names_of_rates(kind):
+def names_of_rates(kind, context):
     return [row.name for flows in FLOWS for window in WINDOWS
-            for row in rates_of(kind, flows, window)] + names_of_best(kind)
+            for row in rates_of(kind, context, flows, window)] + names_of_best(kind, context)
 
 
-GROUPS = [(names_of_rates(kind), lambda options, kind=kind: throughput(kind, options))
-          for kind in KINDS]
+def names_of_latency(context):
+    return [f"{under('latency', context)}.{q}" for q in ("p50", "p99")]
+
+
+GROUPS = [(names_of_rates(kind, context),
+           lambda options, kind=kind, context=context: throughput(kind, context, options))
+          for context, kinds in CONTEXTS.items() for kind in kinds]
 GROUPS.append((wire_names(), wire))
-GROUPS.append((["proxy.latency.p50", "proxy.latency.p99"], latency))
+GROUPS += [(names_of_latency(context), lambda options, context=context: latency(context, options))
+           for context in CONTEXTS]
 GROUPS.append(([f"proxy.scale.{what}{word}" for _, word in RESIDENT
                 for what in ("resident", "active")], scale_resident))
 GROUPS.append((["proxy.scale.cpus1", "proxy.scale.cpus2"], scale_cpus))
