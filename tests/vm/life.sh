@@ -226,16 +226,16 @@ life_time() {
 		"$dir/$1.events" 2>/dev/null
 }
 
-# life_went_on SIDE SINCE: into seen_us when it found out that something is
-# wrong with its peer, into alone_us when it went on alone.
+# life_went_on SIDE SINCE: into seen_us when it took its peer for dead, which a
+# peer that has only lost its daemon is not; into alone_us when it went on alone.
 life_went_on() {
 	local side=$1
 
 	wait_for 20 "$side to go on alone" in_state "$side" alone &&
 		wait_for 2 "word of that" life_alone "$side" "$2" || return 1
 	alone_us=$(life_alone "$side" "$2")
-	seen_us=$(life_time "$side" "$2" '.event == "peer" and .health != "alive" or
-		.event == "state" and (.to == "claiming" or .to == "failing")')
+	seen_us=$(life_time "$side" "$2" \
+		'.event == "state" and (.to == "claiming" or .to == "failing")')
 }
 
 life_alone() {
