@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon.h"
@@ -36,17 +35,6 @@ static void publish_stage(struct daemon *d)
 {
 	server_publish(d, json_pack("{s:s, s:s, s:I}", "event", "stage", "stage", d->stage.name,
 				    "epoch", (json_int_t)d->stage.epoch));
-}
-
-/* CLOCK_MONOTONIC of QEMU's last event. */
-static __u64 event_ns(const struct daemon *d)
-{
-	__u64 us = qmp_event_us(d->qmp), now = daemon_now();
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	us = ts.tv_sec * 1000000ULL + ts.tv_nsec / 1000 - us;
-	return qmp_event_us(d->qmp) && us < now / 1000 ? now - us * 1000 : now;
 }
 
 /* figures: of the checkpoint, as history_stage() takes them. */
@@ -106,7 +94,7 @@ static void on_event(void *context, const char *name, json_t *data)
 		replica_event(d, name, data);
 	}
 	if (d->plain.on)
-		plain_event(d, name, data, event_ns(d));
+		plain_event(d, name, data, qmp_event_ns(d->qmp));
 }
 
 static void answer_logged(void *context, json_t *value, const char *error)

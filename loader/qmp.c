@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sys/epoll.h>
@@ -22,6 +23,12 @@ enum qmp_state {
 	QMP_CLOSED,
 };
 
+#define STEP_NS 1000000 /* the two clocks differ by that more or less: one was set */
+
+struct moment {
+	long long monotonic, real;
+};
+
 struct qmp_command {
 	struct qmp_command *next;
 	unsigned long id;
@@ -37,7 +44,8 @@ struct qmp {
 	enum qmp_state state;
 	bool oob;
 	unsigned long last_id;
-	unsigned long long event_us; /* of the last event */
+	long long event_ns;	/* of the last event, CLOCK_REALTIME */
+	struct moment emptied; /* when there was nothing more to read */
 	struct bytes in;
 	size_t searched; /* of `in`: has no newline up to here */
 	struct bytes out;
@@ -317,18 +325,37 @@ static void got_answer(struct qmp *qmp, json_t *object)
 		log_warning("QMP: an error that belongs to no command: %s", text);
 }
 
-static unsigned long long event_time(json_t *event)
+static long long event_time(json_t *event)
 {
 	json_int_t seconds = 0, microseconds = 0;
 
 	json_unpack(event, "{s:{s:I, s:I}}", "timestamp", "seconds", &seconds, "microseconds",
 		    &microseconds);
-	return seconds * 1000000ULL + microseconds;
+	return (seconds * 1000000 + microseconds) * 1000;
 }
 
-unsigned long long qmp_event_us(const struct qmp *qmp)
+static long long clock_ns(clockid_t clock)
 {
-	return qmp->event_us;
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+}
+
+static struct moment moment_now(void)
+{
+	return (struct moment){clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME)};
+}
+
+unsigned long long qmp_event_ns(const struct qmp *qmp)
+{
+	struct moment now = moment_now(), then = qmp->emptied;
+	long long step = (now.real - now.monotonic) - (then.real - then.monotonic);
+	long long at = now.monotonic - (now.real - qmp->event_ns);
+
+	if (llabs(step) > STEP_NS || at > now.monotonic || at < 0)
+		return then.monotonic;
+	return at;
 }
 
 static void got_object(struct qmp *qmp, json_t *object)
@@ -339,7 +366,7 @@ static void got_object(struct qmp *qmp, json_t *object)
 		got_greeting(qmp, object);
 	} else if (json_is_string(event)) {
 		log_debug("QMP: event %s", json_string_value(event));
-		qmp->event_us = event_time(object);
+		qmp->event_ns = event_time(object);
 		if (qmp->handler.event)
 			qmp->handler.event(qmp->context, json_string_value(event),
 					   json_object_get(object, "data"));
@@ -400,8 +427,11 @@ void qmp_input(struct qmp *qmp)
 	char buffer[16384];
 
 	while (qmp->state != QMP_CLOSED) {
+		struct moment before = moment_now();
 		ssize_t n = recv(qmp->fd, buffer, sizeof(buffer), 0);
 
+		if (n < 0 && errno == EAGAIN)
+			qmp->emptied = before;
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (n < 0 && errno != ECONNRESET) {

@@ -38,8 +38,12 @@ int qmp_connect(const char *path);
 void qmp_free(struct qmp *qmp);
 
 int qmp_fd(const struct qmp *qmp);
-/* When QEMU says that the last event was, CLOCK_REALTIME; 0: it does not. */
-unsigned long long qmp_event_us(const struct qmp *qmp);
+/*
+ * When QEMU says that the last event was, as CLOCK_MONOTONIC. If it cannot be
+ * believed, since it does not say or CLOCK_REALTIME was set meanwhile, a time
+ * before it.
+ */
+unsigned long long qmp_event_ns(const struct qmp *qmp);
 bool qmp_is_open(const struct qmp *qmp);
 
 /* Let the loop call qmp_input() and qmp_output() until the connection ends. 0 or -errno. */
