@@ -44,7 +44,7 @@ struct qmp {
 	enum qmp_state state;
 	bool oob;
 	unsigned long last_id;
-	long long event_ns;	/* of the last event, CLOCK_REALTIME */
+	long long event_ns;    /* of the last event, CLOCK_REALTIME */
 	struct moment emptied; /* when there was nothing more to read */
 	struct bytes in;
 	size_t searched; /* of `in`: has no newline up to here */

@@ -137,11 +137,8 @@ static const struct {
 	const char *name;
 	const struct side *side;
 } sides[] = {
-	{"ours", &ours_side},
-	{"xdp", &xdp_side},
-	{"peer", &peer_side},
-	{"wire", &wire_side},
-	{"bridge", &bridge_side},
+	{"ours", &ours_side}, {"xdp", &xdp_side},       {"peer", &peer_side},
+	{"wire", &wire_side}, {"bridge", &bridge_side},
 };
 
 int main(int argc, char **argv)
