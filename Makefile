@@ -20,7 +20,7 @@ BPFTOOL      ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 CLANG_FORMAT ?= clang-format
 CLANG_TIDY   ?= clang-tidy
 
-WARNINGS   := -Wall -Wextra -Werror
+WARNINGS   := -Wall -Wextra -Wformat-security -Werror
 MULTIARCH  := $(shell $(CC) -print-multiarch 2>/dev/null)
 CFLAGS     ?= -O2 -g
 ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE $(WARNINGS) -Wstrict-prototypes -Wmissing-prototypes \
@@ -146,7 +146,7 @@ install: all
 		$(DESTDIR)$(PREFIX)/share/man/man5/colo-bpf.conf.5
 	install -D -m 644 loader/colo-bpf.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/colo-bpf
-	install -d $(DESTDIR)$(PREFIX)/share/colo-bpf/qemu-patches
+	install -d $(DESTDIR)/etc/colo-bpf $(DESTDIR)$(PREFIX)/share/colo-bpf/qemu-patches
 	install -m 644 $(wildcard qemu-glue/patches/*) $(DESTDIR)$(PREFIX)/share/colo-bpf/qemu-patches
 
 clean:

@@ -491,7 +491,9 @@ static __always_inline int stream_old_rst(struct release *r, const struct packet
 	if (!fr)
 		return 0;
 	COUNT(s_matched);
-	if (!release_units(r, o.at, fr, fr->seq, fr->end))
+	if (f->flags & COLO_F_LATER)
+		release_later(r, &f->p_commit, o.at);
+	else if (!release_units(r, o.at, fr, fr->seq, fr->end))
 		release_end(r, &f->p_commit, o.at);
 	return 1;
 }

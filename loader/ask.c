@@ -47,12 +47,16 @@ static __u64 now_ns(void)
 
 void ask_cancel(struct ask *ask)
 {
+	const struct linger at_once = {.l_onoff = 1};
+
 	if (!ask)
 		return;
 	loop_timer_stop(ask->loop, &ask->timer);
 	child_kill(ask->child);
 	if (ask->fd >= 0) {
 		loop_remove(ask->loop, ask->fd);
+		/* or the kernel would go on repeating a question that is answered otherwise by now */
+		setsockopt(ask->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 		close(ask->fd);
 	}
 	free(ask);

@@ -506,6 +506,7 @@ void config_free(struct config *config)
 		free((char *)config->disk[i].replica);
 	}
 	free((char *)config->path);
+	config_free(config->before);
 	free(config);
 }
 

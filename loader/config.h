@@ -90,6 +90,8 @@ struct config {
 	/* Of each row of the table: where it stands, 0: its default holds. */
 	unsigned int line[CONFIG_SETTINGS];
 	const char *file[CONFIG_SETTINGS]; /* NULL: in `path`, not in one that it includes */
+	/* The one that it took the place of, whose texts are in use; freed with it. */
+	struct config *before;
 };
 
 extern const char *const config_policy_names[];

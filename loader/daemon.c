@@ -258,8 +258,15 @@ static int act_reset(struct daemon *d)
 static int announce_known(struct daemon *d, int from)
 {
 	const struct addresses *addresses = &d->dp.watch.addresses;
-	int err = announce(&d->dp, d->guest_mac, addresses, from);
+	static const __u8 unknown[sizeof(d->guest_mac)];
+	int err;
 
+	if (!memcmp(d->guest_mac, unknown, sizeof(unknown))) {
+		log_warning(
+			"failover: QEMU has not told the guest's MAC (one NIC, or `netdev` that names it): it is not announced");
+		return 0;
+	}
+	err = announce(&d->dp, d->guest_mac, addresses, from);
 	if (err)
 		log_warning("failover: the guest is not announced on %s: %s", d->dp.abi.port,
 			    strerror(-err));

@@ -152,6 +152,8 @@ void replica_ask(struct daemon *d);              /* ... now */
 void replica_event(struct daemon *d, const char *name, json_t *data);
 
 /* server.c */
+/* Is a daemon behind the control socket of that instance? */
+bool server_is_there(const char *name);
 int server_open(struct daemon *d);
 void server_close(struct daemon *d);
 /* To all that follow the events; taken over. */

@@ -107,6 +107,8 @@ bool disks_export(struct task *task, struct daemon *d)
 
 	if (!d->config->disks)
 		return true;
+	/* one may be left of a start whose daemon has died */
+	json_decref(task_try(task, "nbd-server-stop", NULL));
 	snprintf(port, sizeof(port), "%u", d->config->nbd_port);
 	if (!task_do(task, "nbd-server-start",
 		     json_pack("{s:{s:s, s:{s:s, s:s}}}", "addr", "type", "inet", "data",
@@ -157,7 +159,7 @@ static json_t *find_job(json_t *jobs, const char *id)
 	size_t i;
 
 	json_array_foreach(jobs, i, job)
-		if (!strcmp(json_string_value(json_object_get(job, "device")), id))
+		if (qmp_text_is(json_object_get(job, "device"), id))
 			return job;
 	return NULL;
 }
@@ -340,13 +342,29 @@ bool disks_part(struct task *task, struct daemon *d)
 	return done;
 }
 
+/* Of a start whose daemon has died. */
+static void remove_jobs(struct task *task, struct daemon *d)
+{
+	char id[NAME_BYTES];
+
+	for (unsigned int i = 0; i < d->config->disks; i++) {
+		json_t *argument = json_string(node_name(id, "sync", i));
+
+		undo_job(task, argument);
+		json_decref(argument);
+	}
+}
+
 bool disks_remove(struct task *task, struct daemon *d)
 {
-	json_t *nodes =
-		task_qmp(task, false, "query-named-block-nodes", json_pack("{s:b}", "flat", 1));
 	static const char *const kinds[] = {"replica", "nbd"};
 	char name[NAME_BYTES];
-	bool done = nodes;
+	json_t *nodes;
+	bool done;
+
+	remove_jobs(task, d);
+	nodes = task_qmp(task, false, "query-named-block-nodes", json_pack("{s:b}", "flat", 1));
+	done = nodes;
 
 	for (unsigned int i = 0; nodes && i < d->config->disks; i++)
 		for (unsigned int k = 0; k < 2; k++)

@@ -282,7 +282,14 @@ static void give_up(struct daemon *d, const char *what, const char *why)
  */
 static void adopt_qemu(struct daemon *d, const char *mode, __u64 epoch)
 {
-	if (d->session.state != SESSION_COLO || strcmp(mode, "none"))
+	bool failing = d->session.state == SESSION_FAILING;
+
+	if (failing && strcmp(mode, "none")) {
+		/* told while it was not connected */
+		hooks_fail_over(d);
+		return;
+	}
+	if ((d->session.state != SESSION_COLO && !failing) || strcmp(mode, "none"))
 		return;
 	log_warning("%s: QEMU is not in COLO any more", d->options.name);
 	snprintf(d->stage.name, sizeof(d->stage.name), "%s", epoch ? "failover" : "none");
@@ -314,17 +321,34 @@ static void answer_query(void *context, json_t *value, const char *error)
 		handle_stage(d, stage, stage_epoch, true, marks, value);
 	else
 		adopt_qemu(d, mode, epoch);
+	if (!stage && !strcmp(mode, "none"))
+		pair_clear(d);
 }
 
-/* The guest's MAC, to announce it; which NIC is ours is clear if it is the only one. */
+/* The NIC of that name, or the only one. */
+static json_t *find_nic(json_t *nics, const char *name)
+{
+	json_t *nic;
+	size_t i;
+
+	if (!name)
+		return json_array_size(nics) == 1 ? json_array_get(nics, 0) : NULL;
+	json_array_foreach(nics, i, nic)
+		if (qmp_text_is(json_object_get(nic, "name"), name))
+			return nic;
+	return NULL;
+}
+
+/* The guest's MAC, to announce it. */
 static void answer_nics(void *context, json_t *value, const char *error)
 {
 	struct daemon *d = context;
 	const char *text;
 	__u8 mac[6];
 
-	text = json_string_value(json_object_get(json_array_get(value, 0), "main-mac"));
-	if (error || json_array_size(value) != 1 || !text ||
+	text = json_string_value(
+		json_object_get(find_nic(value, d->config->netdev), "main-mac"));
+	if (error || !text ||
 	    sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2], &mac[3],
 		   &mac[4], &mac[5]) != 6)
 		return;
@@ -350,8 +374,14 @@ static void configure(struct daemon *d)
 
 void hooks_configure(struct daemon *d)
 {
-	if (d->qmp && d->hooks && !d->plain.on && qmp_is_open(d->qmp))
+	if (!d->qmp || !d->hooks || !qmp_is_open(d->qmp))
+		return;
+	if (!d->plain.on)
 		configure(d);
+	if (d->dp.session->mode == COLO_MODE_PRIMARY)
+		run_command(d, false, "migrate-set-parameters",
+			    json_pack("{s:I}", "x-checkpoint-delay",
+				      (json_int_t)d->config->checkpoint.period_ms));
 }
 
 const char *const hooks_commands[HOOKS_COMMANDS] = {

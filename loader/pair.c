@@ -125,7 +125,7 @@ static int prepare_main(struct task *task, struct daemon *d, void *context)
 	}
 	json_decref(answer);
 	task_undo_all(task);
-	channel_refuse(prepare->request, task_error(task));
+	channel_refuse(prepare->request, "%s", task_error(task));
 	return -EIO;
 }
 
@@ -157,7 +157,7 @@ static void on_prepare(struct daemon *d, json_t *arguments, struct channel_reque
 
 	(void)arguments;
 	if (!may_become_secondary(d, &why) || task_find(&d->tasks, "prepare")) {
-		channel_refuse(request, why ? why : "it prepares already");
+		channel_refuse(request, "%s", why ? why : "it prepares already");
 		return;
 	}
 	prepare = calloc(1, sizeof(*prepare));
@@ -213,8 +213,7 @@ static bool check_self(struct task *task, struct daemon *d)
 
 	(void)d;
 	json_array_foreach(value, i, item)
-		colo = colo || !strcmp(json_string_value(json_object_get(item, "capability")),
-				       "x-colo");
+		colo = colo || qmp_text_is(json_object_get(item, "capability"), "x-colo");
 	json_decref(value);
 	if (!value)
 		return false;
@@ -418,6 +417,58 @@ static void bring_up_done(struct daemon *d, const char *name, const char *error)
 				    "ok", !error, "error", error));
 }
 
+/* ---- a start that nobody attends any more ------------------------------------------- */
+
+/* Whether a migration to COLO is on its way. */
+static bool is_coming_up(struct task *task)
+{
+	json_t *capabilities = task_qmp(task, false, "query-migrate-capabilities", NULL), *item;
+	json_t *value = task_qmp(task, false, "query-migrate", NULL);
+	const char *status = json_string_value(json_object_get(value, "status"));
+	bool colo = false, going = status && !migration_ended(status);
+	size_t i;
+
+	json_array_foreach(capabilities, i, item)
+		if (qmp_text_is(json_object_get(item, "capability"), "x-colo"))
+			colo = json_is_true(json_object_get(item, "state"));
+	json_decref(capabilities);
+	json_decref(value);
+	return colo && going;
+}
+
+/* QEMU would stop the guest when it is to hand over, and wait for ever. */
+static int clear_main(struct task *task, struct daemon *d, void *context)
+{
+	(void)context;
+	if (!is_coming_up(task))
+		return 0;
+	log_warning(
+		"%s: QEMU is at a start that no daemon attends: it is cancelled, the guest goes on alone",
+		d->options.name);
+	undo_migrate(task, NULL);
+	disks_part(task, d);
+	disks_remove(task, d);
+	set_capabilities(task, false, true);
+	return *task_error(task) ? -EIO : 0;
+}
+
+static void clear_done(struct daemon *d, const char *name, const char *error)
+{
+	if (error)
+		log_error("%s: %s: %s", d->options.name, name, error);
+}
+
+void pair_clear(struct daemon *d)
+{
+	bool guest = d->session.state == SESSION_ALONE ||
+		     (d->session.state == SESSION_IDLE && d->session.role == COLO_ROLE_PRIMARY);
+
+	if (!guest || d->tasks.first)
+		return;
+	if (task_start(&d->tasks, d, "clear", clear_main, NULL, clear_done))
+		log_error("%s: clear: out of memory", d->options.name);
+}
+
 const char *pair_start(struct daemon *d, bool resync, bool disks_equal)
 {
 	enum session_state from = resync ? SESSION_ALONE : SESSION_IDLE;
@@ -425,6 +476,8 @@ const char *pair_start(struct daemon *d, bool resync, bool disks_equal)
 
 	if (task_find(&d->tasks, "start") || task_find(&d->tasks, "resync"))
 		return "it is under way already";
+	if (task_find(&d->tasks, "clear"))
+		return "what an earlier start has left is being removed: try again";
 	if (d->session.state != from)
 		return resync ? "this side is no survivor: `start` is for a new pair" :
 		       d->session.state == SESSION_ALONE ?
@@ -515,6 +568,14 @@ static bool left_colo(struct daemon *d)
 	return d->session.state == SESSION_ALONE || d->session.state == SESSION_LOST;
 }
 
+/* The survivor goes on, but with a part of the replica in its disks. */
+static void forget_error(struct task *task, struct daemon *d)
+{
+	log_warning("%s: the replica was not taken from the disks: %s", d->options.name,
+		    task_error(task));
+	task_error_clear(task);
+}
+
 /*
  * Then the disk: the secondary's NBD server ends, so that a primary that still
  * lives cannot write to the new disk; a primary's quorum loses the replica.
@@ -525,20 +586,24 @@ static int fail_over_main(struct task *task, struct daemon *d, void *context)
 
 	(void)context;
 	yank_all(task, d);
-	if (primary)
-		disks_part(task, d);
-	else
+	if (primary && !disks_part(task, d))
+		forget_error(task, d);
+	if (!primary)
 		json_decref(task_try(task, "nbd-server-stop", NULL));
-	if (!task_do(task, "x-colo-lost-heartbeat", NULL)) {
-		log_error("QEMU: %s: it does not fail over; `colo-bpf failover %s` tries again",
-			  task_error(task), d->options.name);
+	if (!task_do(task, "x-colo-lost-heartbeat", NULL) ||
+	    !task_until(task, left_colo, 60000, "QEMU's failover"))
 		return -EIO;
-	}
-	if (!task_until(task, left_colo, 60000, "QEMU's failover"))
-		return -EIO;
-	if (primary)
-		disks_remove(task, d);
+	if (primary && !disks_remove(task, d))
+		forget_error(task, d);
 	return 0;
+}
+
+static void fail_over_done(struct daemon *d, const char *name, const char *error)
+{
+	(void)name;
+	if (error)
+		log_error("QEMU: %s: it does not fail over; `colo-bpf failover %s` tries again",
+			  error, d->options.name);
 }
 
 int pair_fail_over(struct daemon *d)
@@ -550,5 +615,5 @@ int pair_fail_over(struct daemon *d)
 		task_cancel(under_way, "one of the two sides was lost");
 	if (task_find(&d->tasks, "failover"))
 		return 0;
-	return task_start(&d->tasks, d, "failover", fail_over_main, NULL, NULL);
+	return task_start(&d->tasks, d, "failover", fail_over_main, NULL, fail_over_done);
 }

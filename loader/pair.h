@@ -23,6 +23,9 @@ const char *pair_start(struct daemon *d, bool resync, bool disks_equal);
 /* The operator thought better of it. */
 const char *pair_cancel(struct daemon *d);
 
+/* QEMU is there: a start or resync whose daemon has died before its end is cancelled. */
+void pair_clear(struct daemon *d);
+
 /*
  * QEMU's stage primary-start: before the primary's guest runs in COLO the
  * secondary has the translations that the survivor's clients depend on. Answers

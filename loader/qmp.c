@@ -148,6 +148,11 @@ bool qmp_is_open(const struct qmp *qmp)
 	return qmp->state != QMP_CLOSED;
 }
 
+bool qmp_text_is(const json_t *value, const char *text)
+{
+	return json_is_string(value) && !strcmp(json_string_value(value), text);
+}
+
 bool qmp_wants_write(const struct qmp *qmp)
 {
 	return qmp->state != QMP_CLOSED && qmp->out.length;
@@ -221,16 +226,17 @@ static int send_object(struct bytes *to, json_t *object)
 int qmp_execute(struct qmp *qmp, bool oob, const char *name, json_t *arguments,
 		qmp_answer *answer, void *context)
 {
-	struct bytes *to = qmp->state == QMP_READY ? &qmp->out : &qmp->waiting;
 	struct qmp_command *command;
+	struct bytes *to;
 	json_t *object;
 	char id[32];
 	int err;
 
-	if (qmp->state == QMP_CLOSED) {
+	if (!qmp || qmp->state == QMP_CLOSED) {
 		json_decref(arguments);
 		return -ENOTCONN;
 	}
+	to = qmp->state == QMP_READY ? &qmp->out : &qmp->waiting;
 	command = calloc(1, sizeof(*command));
 	object = json_object();
 	if (!command || !object) {

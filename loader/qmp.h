@@ -46,6 +46,9 @@ int qmp_fd(const struct qmp *qmp);
 unsigned long long qmp_event_ns(const struct qmp *qmp);
 bool qmp_is_open(const struct qmp *qmp);
 
+/* Of an answer's part, which may be missing or something else. */
+bool qmp_text_is(const json_t *value, const char *text);
+
 /* Let the loop call qmp_input() and qmp_output() until the connection ends. 0 or -errno. */
 int qmp_watch(struct qmp *qmp, struct loop *loop);
 

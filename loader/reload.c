@@ -24,7 +24,8 @@ void daemon_set_proxy(struct daemon *d)
 
 static void take(struct daemon *d, struct config *next)
 {
-	config_free(d->config);
+	/* the channel, the peer and tasks that wait point into it */
+	next->before = d->config;
 	d->config = next;
 	daemon_set_proxy(d);
 	d->peer.lost_ns = next->peer_timeout_ms * MS_NS;
@@ -40,16 +41,26 @@ static void notify_reloading(void)
 	notify_manager(text);
 }
 
+/* What the pair has agreed on counts: it is in COLO, or comes to be. */
+static bool is_agreed(const struct daemon *d)
+{
+	switch (d->session.state) {
+	case SESSION_IDLE:
+	case SESSION_ALONE:
+	case SESSION_LOST:
+		return task_find(&d->tasks, "start") || task_find(&d->tasks, "resync");
+	default:
+		return true;
+	}
+}
+
 void daemon_reload(struct daemon *d)
 {
 	struct config *next;
 
 	notify_reloading();
 	next = config_load(d->options.config);
-	if (next &&
-	    config_may_replace(d->config, next,
-			       d->dp.session->epoch && d->session.state != SESSION_ALONE &&
-				       d->session.state != SESSION_LOST)) {
+	if (next && config_may_replace(d->config, next, is_agreed(d))) {
 		take(d, next);
 		log_info("%s: taken over anew", d->options.config);
 	} else {

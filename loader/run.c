@@ -227,6 +227,11 @@ static int run_daemon(struct daemon *d)
 {
 	int err;
 
+	/* before anything is touched that is that one's */
+	if (server_is_there(d->options.name)) {
+		log_error("%s: a daemon runs already", d->options.name);
+		return -EBUSY;
+	}
 	err = datapath_open(d->options.name, &d->dp);
 	if (err)
 		return err;

@@ -40,8 +40,7 @@ struct server {
 
 static loop_ready server_accept, client_ready;
 
-/* Is a daemon behind the socket that is there? */
-static bool is_served(const char *name)
+bool server_is_there(const char *name)
 {
 	struct control_client client;
 
@@ -76,10 +75,6 @@ int server_open(struct daemon *d)
 	struct server *server;
 	int err;
 
-	if (is_served(d->options.name)) {
-		log_error("%s: a daemon runs already", d->options.name);
-		return -EBUSY;
-	}
 	server = calloc(1, sizeof(*server));
 	if (!server)
 		return -ENOMEM;

@@ -469,10 +469,13 @@ static void on_released(void *context, enum ask_result result, const char *why)
 
 	(void)why;
 	d->takeover.ask = NULL;
-	if (result == ASK_NOTHING)
-		release_later(d);
-	else
+	if (result != ASK_NOTHING)
 		d->takeover.may_hold = false;
+	/* a claim that came meanwhile has waited for this */
+	if (d->takeover.claiming)
+		again(d, 0);
+	else if (result == ASK_NOTHING)
+		release_later(d);
 }
 
 static void release(void *context)

@@ -439,6 +439,11 @@ bool task_fail(struct task *task, const char *format, ...)
 	return false;
 }
 
+void task_error_clear(struct task *task)
+{
+	*task->error = 0;
+}
+
 const char *task_error(const struct task *task)
 {
 	return task->error;

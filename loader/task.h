@@ -99,6 +99,9 @@ bool task_fail(struct task *task, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 const char *task_error(const struct task *task);
 
+/* It goes on all the same: the next failure is to be told, not this one. */
+void task_error_clear(struct task *task);
+
 /*
  * What undoes a step that was taken. It may wait; what it fails at is logged. The
  * argument is taken over.

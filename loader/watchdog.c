@@ -144,6 +144,8 @@ static void on_timer(void *context)
 	look(d, now);
 	if (qmp_is_open(d->qmp))
 		ask(d, now);
+	if (!qmp_is_open(d->qmp))
+		return;
 	loop_timer_set(d->loop, &d->watchdog.timer, now + (period < ASK_NS ? period : ASK_NS));
 }
 

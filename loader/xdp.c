@@ -38,6 +38,7 @@ static bool strips_tags(const char *device)
 int xdp_check(const struct datapath_options *o, struct colo_config *config)
 {
 	struct ethtool_value tso = {.cmd = ETHTOOL_GTSO};
+	struct tc_state port;
 	unsigned int mtu = 0;
 	int err;
 
@@ -57,6 +58,16 @@ int xdp_check(const struct datapath_options *o, struct colo_config *config)
 	if (is_veth(o->port) && !device_ethtool(o->port, &tso) && tso.data) {
 		log_error("--port %s: `ethtool -K %s tso off`, or --context tc", o->port,
 			  o->port);
+		return -EINVAL;
+	}
+	/* XDP's would overtake what tc has released and a queue keeps back. */
+	err = tc_query(if_nametoindex(o->port), &port);
+	if (err)
+		return err;
+	if (!port.unqueued) {
+		log_error(
+			"--port %s: `tc qdisc replace dev %s root noqueue`, which XDP passes by, or --context tc",
+			o->port, o->port);
 		return -EINVAL;
 	}
 	config->xdp_frame_max = mtu + ETH_HLEN;

@@ -87,6 +87,7 @@ class Qemu:
         self.deaf = ''      # main: main loop, monitor: all of it
         self.status = 'running'
         self.migration = 'none'
+        self.colo = False   # the capability
         self.continued = False
         self.client = None
         self.server = socket.socket(socket.AF_UNIX)
@@ -155,7 +156,7 @@ class Qemu:
         elif command == 'query-status':
             value = {'status': self.status, 'running': self.status == 'running'}
         elif command == 'query-migrate-capabilities':
-            value = [{'capability': 'x-colo', 'state': False}]
+            value = [{'capability': 'x-colo', 'state': self.colo}]
         elif command == 'query-migrate':
             value = {'status': self.migration}
         elif command == 'migrate':
