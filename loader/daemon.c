@@ -53,6 +53,8 @@ void daemon_heartbeat(struct daemon *d)
 		beat.flags |= HEARTBEAT_SHUT;
 	if (takeover_promises(d))
 		beat.flags |= HEARTBEAT_PROMISE;
+	if (d->peer.health == PEER_LINK_DOWN)
+		beat.flags |= HEARTBEAT_LINK_DOWN;
 	for (int i = 0; i < SESSION_ID_BYTES; i++)
 		beat.session[i] = d->dp.session->id[i];
 	snprintf(beat.name, sizeof(beat.name), "%s", d->options.name);
@@ -207,8 +209,11 @@ static void judge_peer(struct daemon *d, __u64 now)
 	case PEER_UNKNOWN:
 		break;
 	case PEER_ALIVE:
+		/* a link that is dead in one direction is seen at its other end only */
 		if (peer_answers(d))
-			daemon_event(d, EVENT_PEER_ALIVE);
+			daemon_event(d, d->peer.last.flags & HEARTBEAT_LINK_DOWN ?
+						EVENT_PEER_LINK_DOWN :
+						EVENT_PEER_ALIVE);
 		break;
 	case PEER_LINK_DOWN:
 		if (peer_answers(d))

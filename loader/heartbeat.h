@@ -24,6 +24,7 @@ enum heartbeat_flag {
 	HEARTBEAT_LEAVING = 1 << 1,   /* my daemon ends, all else goes on */
 	HEARTBEAT_PROMISE = 1 << 2,   /* see takeover.h: no take-over within the lease */
 	HEARTBEAT_SHUT = 1 << 3,      /* my guest can send nothing to the clients */
+	HEARTBEAT_LINK_DOWN = 1 << 4, /* I hear you on another path only */
 };
 
 struct heartbeat {
