@@ -182,7 +182,7 @@ qemu_devices() {
 
 	printf '%s\n' \
 		-netdev tap,id=net0,ifname=guest,script=no,downscript=no,vhost=off \
-		-device "virtio-net-pci,netdev=net0,mac=$guest_mac,romfile=" \
+		-device "virtio-net-pci,netdev=net0,mac=$guest_mac,romfile=${nic_options-}" \
 		-device virtio-blk-pci,drive=colo-disk0 \
 		-serial "file:$dir/$side.console" \
 		-qmp "unix:$dir/$side.qmp,server=on,wait=off" \
