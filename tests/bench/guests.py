@@ -91,7 +91,7 @@ def programs_ns(where):
 
 def main_loops_ns(where):
     """Where QEMU's filters and its side of the tap run: the threads of its main loops."""
-    return sum(schedstat(where[name]) for name in ("qemu_p", "qemu_s"))
+    return sum(schedstat(where[name]) for name in ("qemu_p", "qemu_s") if name in where)
 
 
 def proxy_ns(side, where):
