@@ -183,7 +183,7 @@ const struct setting settings[] = {
 	NUMBER("checkpoint", "period_ms", checkpoint.period_ms, CHANGE_LIVE, 1, 3600000, 20000),
 	NUMBER("checkpoint", "min_distance_ms", checkpoint.min_distance_ms, CHANGE_LIVE, 0,
 	       3600000, 5),
-	NUMBER("checkpoint", "stop_percent", checkpoint.stop_percent, CHANGE_LIVE, 1, 100, 50),
+	NUMBER("checkpoint", "stop_percent", checkpoint.stop_percent, CHANGE_LIVE, 1, 100, 40),
 
 	NUMBER("proxy", "compare_timeout_ms", proxy.compare_timeout_ms, CHANGE_LIVE, 1, 3600000,
 	       3000),

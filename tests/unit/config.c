@@ -87,7 +87,7 @@ static void defaults(void **state)
 	assert_int_equal(c->takeover.lease_ms, 0);
 	assert_int_equal(c->checkpoint.period_ms, 20000);
 	assert_int_equal(c->checkpoint.min_distance_ms, 5);
-	assert_int_equal(c->checkpoint.stop_percent, 50);
+	assert_int_equal(c->checkpoint.stop_percent, 40);
 	assert_int_equal(c->proxy.compare_timeout_ms, 3000);
 	assert_int_equal(c->proxy.max_flows, 1000000);
 	assert_int_equal(c->hooks, HOOKS_AUTO);
@@ -341,7 +341,7 @@ static void described(void **state)
 	assert_string_equal(json_string_value(json_object_get(object, "role")), "primary");
 	group = json_object_get(object, "checkpoint");
 	assert_int_equal(json_integer_value(json_object_get(group, "period_ms")), 70);
-	assert_int_equal(json_integer_value(json_object_get(group, "stop_percent")), 50);
+	assert_int_equal(json_integer_value(json_object_get(group, "stop_percent")), 40);
 	group = json_object_get(object, "secondary");
 	assert_string_equal(json_string_value(json_object_get(group, "link")), "eth2");
 	assert_true(json_is_null(json_object_get(object, "netdev")));
