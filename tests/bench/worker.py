@@ -89,7 +89,10 @@ class Guests(Worker):
 
     def load(self, line):
         """What each of its clients says; an error of one is an error."""
-        answers = [json.loads(text) for text in self.ask("load " + line)]
+        return self.clients("load", line)
+
+    def clients(self, command, line):
+        answers = [json.loads(text) for text in self.ask(f"{command} {line}")]
         for answer in answers:
             if not answer["ok"]:
                 raise Failed(f"{self.name}: {line}: {answer['error']}")
