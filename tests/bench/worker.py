@@ -66,8 +66,8 @@ class Proxy(Worker):
 class Guests(Worker):
     """tests/bench/pair or replicas: what a command prints, up to its status."""
 
-    def __init__(self, kind, script="pair"):
-        super().__init__(kind, [os.path.join(TOP, "tests/bench", script), kind])
+    def __init__(self, kind, script="pair", *more):
+        super().__init__(kind, [os.path.join(TOP, "tests/bench", script), kind, *more])
 
     def answer(self):
         lines = []
