@@ -50,10 +50,11 @@ class Pool:
 POOL = Pool()
 
 
-def load_line(load, options):
+def load_line(load, options, delay_ms=0):
     """Sizes are such that a transfer ends in the time, if QEMU's proxy does not stall it."""
+    seconds = max(options.seconds, 2 * delay_ms / 1000)  # checkpoints are in it
     size = f" --size {2 if options.quick else 20}000000" if load in ("down", "up") else ""
-    return f"{load}{size} --seconds {options.seconds}"
+    return f"{load}{size} --seconds {seconds}"
 
 
 def mean(answers, field):
@@ -216,9 +217,9 @@ class Rows:
             yield self.cpu
 
 
-def measure(up, load, options):
+def measure(up, load, options, delay_ms=0):
     rows = Rows(load)
-    line = load_line(load.line, options)
+    line = load_line(load.line, options, delay_ms)
     for side in SIDES:
         up[side].load(line)
     for turn in in_turns(options.runs, SIDES):
@@ -244,7 +245,7 @@ def delays(up, options):
             continue
         for side in COLO:
             up[side].ask(f"delay {delay}")
-        yield measure(up, load, options).rate
+        yield measure(up, load, options, delay).rate
     for side in COLO:
         up[side].ask(f"delay {DELAY_MS}")
 
@@ -291,7 +292,7 @@ class Monitor:
 
 def how_many(options):
     """Checkpoints of a sample, so that all have as many as there are to be."""
-    return -(-(STALLS // 2 if options.quick else STALLS) // options.runs)
+    return -(-(STALLS // 4 if options.quick else STALLS) // options.runs)
 
 
 def stops_of(worker, count):
