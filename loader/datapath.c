@@ -321,6 +321,7 @@ void datapath_close(struct datapath *dp)
 		munmap(dp->checkpoints, page_round(CHECKPOINTS_BYTES));
 	if (dp->link.fd >= 0)
 		close(dp->link.fd);
+	free(dp->link.cpus);
 	for (int i = 0; i < MAP_COUNT; i++)
 		if (dp->map_fd[i] >= 0)
 			close(dp->map_fd[i]);

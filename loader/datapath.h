@@ -100,6 +100,7 @@ struct datapath_link {
 	unsigned int repeats;          /* how often */
 	struct colo_link_peer pending; /* what the other side said, not yet judged */
 	__u64 pending_ns;              /* when it was read, 0: there is none */
+	struct colo_link_count *cpus;  /* room for a count of each CPU; NULL: none yet */
 };
 
 struct datapath {

@@ -20,7 +20,7 @@
 #include "release.h"
 
 #define MS      1000000ULL
-#define SAY_NS  (5 * MS)   /* a frame of counts each, while there is traffic */
+#define SAY_NS  (10 * MS)  /* a frame of counts each, while there is traffic */
 #define IDLE_NS (100 * MS) /* outside COLO */
 #define REPEATS 2          /* so often a last count is said, should one be lost */
 /*
@@ -64,28 +64,38 @@ void link_counts_frame(unsigned char bytes[LINK_COUNTS_LEN], const struct colo_l
 	memcpy(bytes, &frame, sizeof(frame));
 }
 
-static int clear_counts(int fd)
+/*
+ * dp->link.cpus is kept until the datapath is closed: each look at the counts
+ * needs it. A daemon that finds COLO begun has not been at link_start(). The
+ * number of CPUs, or -errno.
+ */
+static int room_for_counts(struct datapath *dp)
 {
-	int cpus = libbpf_num_possible_cpus(), err = 0;
-	void *zeros;
+	int cpus = libbpf_num_possible_cpus();
+
+	if (cpus > 0 && !dp->link.cpus)
+		dp->link.cpus = calloc(cpus, sizeof(*dp->link.cpus));
+	return cpus <= 0 || dp->link.cpus ? cpus : -ENOMEM;
+}
+
+static int clear_counts(struct datapath *dp, enum datapath_map map)
+{
+	int cpus = room_for_counts(dp), err = 0;
 
 	if (cpus < 0)
 		return cpus;
-	zeros = calloc(cpus, sizeof(struct colo_link_count));
-	if (!zeros)
-		return -ENOMEM;
+	memset(dp->link.cpus, 0, cpus * sizeof(*dp->link.cpus));
 	for (__u32 slot = 0; !err && slot < 2; slot++)
-		err = bpf_map_update_elem(fd, &slot, zeros, 0);
-	free(zeros);
+		err = bpf_map_update_elem(dp->map_fd[map], &slot, dp->link.cpus, 0);
 	return err;
 }
 
 int link_start(struct datapath *dp)
 {
-	int err = clear_counts(dp->map_fd[MAP_LINK_SENT]);
+	int err = clear_counts(dp, MAP_LINK_SENT);
 
 	if (!err)
-		err = clear_counts(dp->map_fd[MAP_LINK_RECEIVED]);
+		err = clear_counts(dp, MAP_LINK_RECEIVED);
 	memset((void *)dp->link_peer, 0, sizeof(*dp->link_peer));
 	memset(&dp->link.said, 0, sizeof(dp->link.said));
 	dp->link.repeats = 0;
@@ -96,18 +106,16 @@ int link_start(struct datapath *dp)
 }
 
 /* The sum over all CPUs of one epoch. */
-static int sum_counts(int fd, __u64 epoch, struct colo_link_count *sum)
+static int sum_counts(struct datapath *dp, enum datapath_map map, __u64 epoch,
+		      struct colo_link_count *sum)
 {
-	int cpus = libbpf_num_possible_cpus(), err;
-	struct colo_link_count *all;
+	int cpus = room_for_counts(dp), err;
+	struct colo_link_count *all = dp->link.cpus;
 	__u32 slot = epoch & 1;
 
 	if (cpus < 0)
 		return cpus;
-	all = calloc(cpus, sizeof(*all));
-	if (!all)
-		return -ENOMEM;
-	err = bpf_map_lookup_elem(fd, &slot, all);
+	err = bpf_map_lookup_elem(dp->map_fd[map], &slot, all);
 	*sum = (struct colo_link_count){.epoch = epoch};
 	for (int i = 0; !err && i < cpus; i++) {
 		if (all[i].epoch != epoch)
@@ -115,7 +123,6 @@ static int sum_counts(int fd, __u64 epoch, struct colo_link_count *sum)
 		sum->tcp_bytes += all[i].tcp_bytes;
 		sum->frames += all[i].frames;
 	}
-	free(all);
 	return err;
 }
 
@@ -157,7 +164,7 @@ static int say(struct datapath *dp, __u64 epoch)
 	struct colo_link_count sent;
 	int err;
 
-	err = sum_counts(dp->map_fd[MAP_LINK_SENT], epoch, &sent);
+	err = sum_counts(dp, MAP_LINK_SENT, epoch, &sent);
 	if (err)
 		return err;
 	if (memcmp(&sent, &link->said, sizeof(sent)))
@@ -212,7 +219,7 @@ static int judge(struct datapath *dp, __u64 epoch, __u64 now)
 	if (link->pending_ns && link->pending.sent.epoch != epoch)
 		link->pending_ns = 0;
 	if (link->pending_ns && now >= link->pending_ns + SETTLE_NS) {
-		err = sum_counts(dp->map_fd[MAP_LINK_RECEIVED], epoch, &received);
+		err = sum_counts(dp, MAP_LINK_RECEIVED, epoch, &received);
 		if (err)
 			return err;
 		if (received.tcp_bytes < link->pending.sent.tcp_bytes ||

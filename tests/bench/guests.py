@@ -50,10 +50,11 @@ class Pool:
 POOL = Pool()
 
 
-def load_line(load, options):
+def load_line(load, options, delay_ms=0):
     """Sizes are such that a transfer ends in the time, if QEMU's proxy does not stall it."""
+    seconds = max(options.seconds, 2 * delay_ms / 1000)  # checkpoints are in it
     size = f" --size {2 if options.quick else 20}000000" if load in ("down", "up") else ""
-    return f"{load}{size} --seconds {options.seconds}"
+    return f"{load}{size} --seconds {seconds}"
 
 
 def mean(answers, field):
@@ -95,13 +96,15 @@ def main_loops_ns(where):
 
 
 def proxy_ns(side, where):
-    """All that a proxy may have used; of QEMU's main loops the ceiling's is no proxy's."""
+    """The parts of what a proxy may have used; of QEMU's main loops the ceiling's is no proxy's."""
     if side == "ours":
-        return programs_ns(where) + sum(process_ns(where[d]) for d in ("daemon_p", "daemon_s"))
+        return {"programs": programs_ns(where),
+                "daemons": sum(process_ns(where[d]) for d in ("daemon_p", "daemon_s"))}
+    parts = {"main_loops": main_loops_ns(where)}
     if side == "peer":
         io = thread_named(where["qemu_p"], "IO iothread1")
-        return schedstat(where["qemu_p"], io) + main_loops_ns(where)
-    return main_loops_ns(where)
+        parts["iothread"] = schedstat(where["qemu_p"], io)
+    return parts
 
 
 @contextlib.contextmanager
@@ -124,13 +127,14 @@ def run_times():
 class Load:
     """What a client does, and the rows that come of it."""
 
-    def __init__(self, name, line, field, unit, target, cpu=None):
+    def __init__(self, name, line, field, unit, target, cpu=None, more=()):
         self.name = name
         self.line = line
         self.field = field  # of the client's answer
         self.unit = unit
         self.target = target
         self.cpu = cpu  # name, field, how many of it, unit
+        self.more = more  # what else is measured: of LIMITS
 
     def names(self):
         tail = [self.name + ".p99"] if self.field == "rate" else []
@@ -141,13 +145,16 @@ PER_REQUESTS = ("requests", 1e5, "CPU s/100k requests")
 PER_BYTES = ("bytes", 1e9, "CPU s/GB")
 LOADS = (
     Load("vm.rr", "rr", "rate", "requests/s", "peer x 1.8, ceiling x 0.85",
-         ("cpu.rr", *PER_REQUESTS)),
-    Load("vm.rr16k", "rr --size 16384", "rate", "requests/s", "peer x 1.8, ceiling x 0.85"),
+         ("cpu.rr", *PER_REQUESTS), ("lockstep",)),
+    Load("vm.rr16k", "rr --size 16384", "rate", "requests/s", "peer x 1.8, ceiling x 0.85",
+         more=("lockstep",)),
     Load("vm.http", "http", "rate", "requests/s", "peer x 10, ceiling x 0.85",
          ("cpu.http", *PER_REQUESTS)),
     Load("vm.down", "down", "MBps", "MB/s", "peer x 2, ceiling x 0.75", ("cpu.down", *PER_BYTES)),
     Load("vm.up", "up", "MBps", "MB/s", "peer x 1.5, ceiling x 0.75", ("cpu.up", *PER_BYTES)),
 )
+# Samples besides a row's sides, for its details: whose, and how.
+LIMITS = {"lockstep": ("ceiling", "lockstep"), "no_proxy": ("bare", "load")}
 DELAYS = {200: "peer x 3", 20: "peer x 10"}
 
 
@@ -161,8 +168,9 @@ def sample(worker, line):
     asked = requests(worker) if ours else 0
     before = proxy_ns(worker.name, worker.where)
     answers = worker.load(line)
-    used = proxy_ns(worker.name, worker.where) - before
-    return answers, used / 1e9, requests(worker) - asked if ours else 0
+    after = proxy_ns(worker.name, worker.where)
+    used = {part: (after[part] - before[part]) / 1e9 for part in after}
+    return answers, used, requests(worker) - asked if ours else 0
 
 
 class Rows:
@@ -187,12 +195,19 @@ class Rows:
             if side == "ours":
                 self.rate.detail("checkpoints_asked_for", asked)
             if self.cpu:
-                took[side] = cpu / mean(answers, self.load.cpu[1]) * self.load.cpu[2]
+                per = self.load.cpu[2] / mean(answers, self.load.cpu[1])
+                took[side] = sum(cpu.values()) * per
+                if side == "ours":
+                    for part, seconds in cpu.items():
+                        self.cpu.detail(part, seconds * per)
         if self.cpu:
             self.cpu.add("ours", took["ours"])
             # the ceiling's two main loops have done as much without a proxy
             self.cpu.add("peer", took["peer"] - took["ceiling"])
             self.cpu.detail("peer_with_main_loops", took["peer"])
+
+    def add_limit(self, name, answers):
+        self.rate.detail(name, mean(answers, self.load.field))
 
     def all(self):
         yield self.rate
@@ -202,13 +217,16 @@ class Rows:
             yield self.cpu
 
 
-def measure(up, load, options):
+def measure(up, load, options, delay_ms=0):
     rows = Rows(load)
-    line = load_line(load.line, options)
+    line = load_line(load.line, options, delay_ms)
     for side in SIDES:
         up[side].load(line)
     for turn in in_turns(options.runs, SIDES):
         rows.add({side: sample(up[side], line) for side in turn})
+        for name in load.more:
+            side, command = LIMITS[name]
+            rows.add_limit(name, up[side].clients(command, line))
     return rows
 
 
@@ -221,13 +239,14 @@ def rates(up, options):
 
 def delays(up, options):
     for delay, target in DELAYS.items():
-        load = Load(f"vm.rr.delay{delay}", "rr", "rate", "requests/s", target)
+        load = Load(f"vm.rr.delay{delay}", "rr", "rate", "requests/s", target,
+                    more=("no_proxy",))
         if not options.wants(load.name):
             continue
-        for side in ("ours", "peer"):
+        for side in COLO:
             up[side].ask(f"delay {delay}")
-        yield measure(up, load, options).rate
-    for side in ("ours", "peer"):
+        yield measure(up, load, options, delay).rate
+    for side in COLO:
         up[side].ask(f"delay {DELAY_MS}")
 
 
@@ -273,7 +292,7 @@ class Monitor:
 
 def how_many(options):
     """Checkpoints of a sample, so that all have as many as there are to be."""
-    return -(-(STALLS // 2 if options.quick else STALLS) // options.runs)
+    return -(-(STALLS // 4 if options.quick else STALLS) // options.runs)
 
 
 def stops_of(worker, count):
@@ -333,7 +352,7 @@ def stall(up, options):
 PARTS = (
     # rows, sides that have to be up, what measures
     ([name for load in LOADS for name in load.names()], SIDES, rates),
-    ([f"vm.rr.delay{delay}" for delay in DELAYS], SIDES, delays),
+    ([f"vm.rr.delay{delay}" for delay in DELAYS], SIDES + ("bare",), delays),
     (["stall", "stall.longest"], COLO, stall),
     (["checkpoint"], COLO, checkpoint),
 )

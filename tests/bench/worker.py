@@ -66,8 +66,8 @@ class Proxy(Worker):
 class Guests(Worker):
     """tests/bench/pair or replicas: what a command prints, up to its status."""
 
-    def __init__(self, kind, script="pair"):
-        super().__init__(kind, [os.path.join(TOP, "tests/bench", script), kind])
+    def __init__(self, kind, script="pair", *more):
+        super().__init__(kind, [os.path.join(TOP, "tests/bench", script), kind, *more])
 
     def answer(self):
         lines = []
@@ -89,7 +89,10 @@ class Guests(Worker):
 
     def load(self, line):
         """What each of its clients says; an error of one is an error."""
-        answers = [json.loads(text) for text in self.ask("load " + line)]
+        return self.clients("load", line)
+
+    def clients(self, command, line):
+        answers = [json.loads(text) for text in self.ask(f"{command} {line}")]
         for answer in answers:
             if not answer["ok"]:
                 raise Failed(f"{self.name}: {line}: {answer['error']}")

@@ -156,7 +156,7 @@ static int finish_connect(const struct run *r, int fd)
 	return error ? -1 : 0;
 }
 
-int run_connect(struct run *r, int port)
+int run_connect_to(struct run *r, const char *host, int port)
 {
 	struct sockaddr_in to = {
 		.sin_family = AF_INET,
@@ -165,8 +165,8 @@ int run_connect(struct run *r, int port)
 	int type = port == PORT_UDP || port == PORT_COUNT ? SOCK_DGRAM : SOCK_STREAM;
 	int fd, rc;
 
-	if (inet_pton(AF_INET, r->opt->host, &to.sin_addr) != 1)
-		return run_error(r, "%s is not an IPv4 address", r->opt->host);
+	if (inet_pton(AF_INET, host, &to.sin_addr) != 1)
+		return run_error(r, "%s is not an IPv4 address", host);
 	fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
 	if (fd < 0 || set_timeouts(r, fd))
 		return run_error(r, "socket: %s", strerror(errno));
@@ -174,13 +174,17 @@ int run_connect(struct run *r, int port)
 	if (rc && errno == EINTR)
 		rc = finish_connect(r, fd);
 	if (rc) {
-		run_error(r, "connect to %s:%d: %s", r->opt->host, ntohs(to.sin_port),
-			  strerror(errno));
+		run_error(r, "connect to %s:%d: %s", host, ntohs(to.sin_port), strerror(errno));
 		close(fd);
 		return -1;
 	}
 	r->connects++;
 	return fd;
+}
+
+int run_connect(struct run *r, int port)
+{
+	return run_connect_to(r, r->opt->host, port);
 }
 
 int run_recv(struct run *r, int fd, void *data, size_t len)
@@ -294,6 +298,7 @@ static const struct command {
 
 static const struct option long_options[] = {
 	{"host", required_argument, NULL, 'h'},
+	{"also", required_argument, NULL, 'a'}, /* of rr */
 	{"port", required_argument, NULL, 'p'},
 	{"count", required_argument, NULL, 'n'},
 	{"seconds", required_argument, NULL, 's'},
@@ -330,6 +335,9 @@ static int parse(struct options *o, int argc, char **argv)
 		switch (c) {
 		case 'h':
 			o->host = optarg;
+			break;
+		case 'a':
+			o->also = optarg;
 			break;
 		case 'p':
 			o->port = atoi(optarg);
@@ -438,6 +446,8 @@ int main(int argc, char **argv)
 		if (parse(&o, argc - 1, argv + 1))
 			return usage();
 		if (!o.window && commands[i].work != work_udp)
+			return usage();
+		if (o.also && commands[i].work != work_rr)
 			return usage();
 		return run_command(&commands[i], &o);
 	}

@@ -11,6 +11,7 @@
 
 struct options {
 	const char *host;
+	const char *also;       /* rr: a second guest, which is asked the same at once */
 	int port;               /* 0: the service's own */
 	uint64_t count;         /* stop after so many requests; 0: no limit */
 	double seconds;         /* stop after so long; 0: no limit */
@@ -69,8 +70,10 @@ void run_alive(struct run *r);
 /* Counts an error; the first one's text is kept. Returns -1. */
 int run_error(struct run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Connects within --timeout; returns the socket, or -1 (counted). */
+/* Connects to --host within --timeout; returns the socket, or -1 (counted). */
 int run_connect(struct run *r, int port);
+/* ... to any host. */
+int run_connect_to(struct run *r, const char *host, int port);
 /*
  * Receives exactly len bytes, each recv within --timeout. Returns 0, or -1:
  * counted as an error, but for a signal that ended the run before any byte.

@@ -55,38 +55,67 @@ static int receive_answer(struct run *r, int fd, uint64_t number, uint64_t size,
 	return 0;
 }
 
-/* Up to --window requests are under way; their answers come in order. */
+/* To --host, and to --also if there is one: 0, or -1. */
+static int connect_all(struct run *r, int port, int fd[2])
+{
+	fd[0] = run_connect(r, port);
+	fd[1] = fd[0] >= 0 && r->opt->also ? run_connect_to(r, r->opt->also, port) : -1;
+	return r->errors ? -1 : 0;
+}
+
+static int send_to_all(struct run *r, const int fd[2], const struct msg *m)
+{
+	for (int i = 0; i < 2; i++)
+		if (fd[i] >= 0 && run_send(r, fd[i], m, sizeof(*m)))
+			return -1;
+	return 0;
+}
+
+static int receive_from_all(struct run *r, const int fd[2], uint64_t number, uint64_t size,
+			    int port)
+{
+	for (int i = 0; i < 2; i++)
+		if (fd[i] >= 0 && receive_answer(r, fd[i], number, size, port))
+			return -1;
+	return 0;
+}
+
+/*
+ * Up to --window requests are under way; their answers come in order. With
+ * --also a request is answered when both guests have: what COLO does with two.
+ */
 static void stream(struct run *r, int port)
 {
 	const struct options *o = r->opt;
 	uint64_t size = o->size > sizeof(struct msg) ? o->size : sizeof(struct msg);
 	uint64_t *sent_ns = calloc(o->window, sizeof(*sent_ns));
 	uint64_t sent = 0;
-	int fd;
+	int fd[2];
 
 	pattern_fill(pattern);
 	if (!sent_ns || size > MSG_MAX_ANSWER) {
 		run_error(r, "window or size too large");
 		return;
 	}
-	fd = run_connect(r, port);
-	while (fd >= 0) {
+	connect_all(r, port, fd);
+	while (!r->errors) {
 		while (sent - r->answers < o->window && run_goes_on(r, sent)) {
 			struct msg m = request(o->first + sent, size);
 
 			run_pace(r, sent);
 			sent_ns[sent % o->window] = now_ns();
-			if (run_send(r, fd, &m, sizeof(m)))
+			if (send_to_all(r, fd, &m))
 				break;
 			sent++;
 		}
 		if (r->errors || sent == r->answers ||
-		    receive_answer(r, fd, o->first + r->answers, size, port))
+		    receive_from_all(r, fd, o->first + r->answers, size, port))
 			break;
 		run_answer(r, sent_ns[r->answers % o->window]);
 	}
-	if (fd >= 0)
-		close(fd);
+	for (int i = 0; i < 2; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
 	free(sent_ns);
 }
 
