@@ -53,7 +53,7 @@ POOL = Pool()
 def load_line(load, options, delay_ms=0):
     """Sizes are such that a transfer ends in the time, if QEMU's proxy does not stall it."""
     seconds = max(options.seconds, 2 * delay_ms / 1000)  # checkpoints are in it
-    size = f" --size {2 if options.quick else 20}000000" if load in ("down", "up") else ""
+    size = f" --size {5 if options.quick else 200}00000" if load in ("down", "up") else ""
     return f"{load}{size} --seconds {seconds}"
 
 
@@ -217,16 +217,34 @@ class Rows:
             yield self.cpu
 
 
+@contextlib.contextmanager
+def delayed(worker, delay_ms):
+    """Its checkpoints come so often meanwhile; who is not measured has few."""
+    if not delay_ms or worker.name not in COLO:
+        yield
+        return
+    worker.ask(f"delay {delay_ms}")
+    try:
+        yield
+    finally:
+        worker.ask(f"delay {DELAY_MS}")
+
+
 def measure(up, load, options, delay_ms=0):
     rows = Rows(load)
     line = load_line(load.line, options, delay_ms)
     for side in SIDES:
         up[side].load(line)
     for turn in in_turns(options.runs, SIDES):
-        rows.add({side: sample(up[side], line) for side in turn})
+        samples = {}
+        for side in turn:
+            with delayed(up[side], delay_ms):
+                samples[side] = sample(up[side], line)
+        rows.add(samples)
         for name in load.more:
             side, command = LIMITS[name]
-            rows.add_limit(name, up[side].clients(command, line))
+            with delayed(up[side], delay_ms):
+                rows.add_limit(name, up[side].clients(command, line))
     return rows
 
 
@@ -243,11 +261,7 @@ def delays(up, options):
                     more=("no_proxy",))
         if not options.wants(load.name):
             continue
-        for side in COLO:
-            up[side].ask(f"delay {delay}")
         yield measure(up, load, options, delay).rate
-    for side in COLO:
-        up[side].ask(f"delay {DELAY_MS}")
 
 
 # --- checkpoints -----------------------------------------------------------------------------
@@ -308,14 +322,11 @@ def checkpoint(up, options):
     row = Row("checkpoint", "ms stopped", ("ours", "peer", "ceiling"), less=True,
               target="ceiling + 0.3 ms")
     count = how_many(options)
-    for side in COLO:
-        up[side].ask("delay 100")
     for turn in in_turns(options.runs, COLO):
         for side in turn:
-            value = statistics.median(stops_of(up[side], count))
+            with delayed(up[side], 100):
+                value = statistics.median(stops_of(up[side], count))
             row.add("ceiling" if side == "bare" else side, value)
-    for side in COLO:
-        up[side].ask(f"delay {DELAY_MS}")
     yield row
 
 
@@ -333,16 +344,13 @@ def stall(up, options):
     row = Row("stall", "ms", ("ours", "peer", "ceiling"), less=True, target="ceiling + 2 ms")
     worst = Row("stall.longest", "ms", ("ours", "peer", "ceiling"), less=True)
     count = how_many(options)
-    for side in COLO:
-        up[side].ask("delay 200")
     for turn in in_turns(options.runs, COLO):
         for side in turn:
-            gaps = longest_gaps(up[side], count, count * 0.21)
+            with delayed(up[side], 200):
+                gaps = longest_gaps(up[side], count, count * 0.21)
             side = "ceiling" if side == "bare" else side
             row.add(side, statistics.median(gaps))
             worst.add(side, gaps[0])
-    for side in COLO:
-        up[side].ask(f"delay {DELAY_MS}")
     yield row
     yield worst
 

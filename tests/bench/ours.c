@@ -249,7 +249,9 @@ static int sender_alone(struct work *work, uint64_t pairs, double *ns)
 	return err;
 }
 
-#define SLICES 9
+#define SLICES_MIN 5
+#define SLICES_MAX 9
+#define SLICE_NS   10000000 /* and more where there is the time */
 
 static int by_value(const void *a, const void *b)
 {
@@ -258,27 +260,38 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static double median(double *values, uint64_t count)
+{
+	qsort(values, count, sizeof(*values), by_value);
+	return values[count / 2];
+}
+
 /*
- * The CPU time is that of the slice in the middle: on a machine that others
- * share, a processor that is taken away for a while counts as time of whoever
- * ran on it.
+ * The CPU time is that of the slice in the middle, less the sender's likewise: on
+ * a machine that others share, a processor that is taken away for a while counts
+ * as time of whoever ran on it.
  */
 static int run_work(struct work *work, uint64_t for_ns, struct took *took)
 {
-	double ns[SLICES], alone;
+	uint64_t slices = for_ns / SLICE_NS;
+	double ns_a_pair, ns[SLICES_MAX], alone[SLICES_MAX];
 	int err = 0;
 
+	if (slices < SLICES_MIN)
+		slices = SLICES_MIN;
+	if (slices > SLICES_MAX)
+		slices = SLICES_MAX;
 	set_mode(work->mode);
-	for (int i = 0; i < SLICES && !err; i++) {
+	for (uint64_t i = 0; i < slices && !err; i++) {
 		struct took one = {};
 
-		err = slice(work, for_ns / SLICES, &one);
+		err = slice(work, for_ns / slices, &one);
 		/* what is dropped was not sent: it comes again */
 		rounds_copy(&kept, &s_frames);
-		err = err ?: sender_alone(work, one.pairs, &alone);
+		err = err ?: sender_alone(work, one.pairs, &alone[i]);
 		rounds_copy(&p_frames, &kept);
 		rounds_copy(&s_frames, &kept);
-		ns[i] = err ? 0 : one.cpu_ns / (double)one.pairs - alone;
+		ns[i] = one.cpu_ns / (double)one.pairs;
 		took->pairs += one.pairs;
 		took->wall_ns += one.wall_ns;
 		took->program_ns += one.program_ns;
@@ -287,10 +300,10 @@ static int run_work(struct work *work, uint64_t for_ns, struct took *took)
 	set_mode(COLO_MODE_PRIMARY);
 	if (err)
 		return err;
-	qsort(ns, SLICES, sizeof(*ns), by_value);
-	if (ns[SLICES / 2] <= 0)
+	ns_a_pair = median(ns, slices) - median(alone, slices);
+	if (ns_a_pair <= 0)
 		return -ERANGE; /* less than the sender alone */
-	took->cpu_ns = ns[SLICES / 2] * took->pairs;
+	took->cpu_ns = ns_a_pair * took->pairs;
 	return 0;
 }
 

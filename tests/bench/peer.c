@@ -362,10 +362,13 @@ static int peer_hold(uint32_t flows, uint32_t count, struct took *took)
 	return err;
 }
 
+/* Of more flows than its table has, it would only forget them again. */
 static int peer_fill(void)
 {
+	uint32_t flows = p_out.frames.flows < TABLE ? p_out.frames.flows : TABLE;
+
 	flows_begin();
-	return pump(p_out.frames.flows, CHUNK, p_out.frames.flows, ~0ULL);
+	return pump(flows, CHUNK, flows, ~0ULL);
 }
 
 /* P's next frame, and QEMU has taken it: unlike S's, it is not in the socket. */

@@ -77,7 +77,7 @@ def measure_rates(both, rows, flows, window, options):
             raced = both.side[name].ask("race " + command)
             # one CPU may be faster than two that wait for each other
             wall.add(name, max(rate(took, "wall_ns"), rate(raced, "wall_ns")))
-            plain = both.side[name].ask(f"wire {flows} {options.ms // 2}")
+            plain = both.side[name].ask(f"wire {flows} {options.ms}")
             cpu.add("wire", rate(plain, "cpu_ns"))
             wall.add("wire", rate(plain, "wall_ns"))
     profile(both, cpu, command)

@@ -10,8 +10,9 @@ wire_as_real() {
 	local side
 
 	for side; do
-		on_host "$side" ethtool -K port tso off gro on &&
-			on_host c ethtool -K "to-$side" tso off gro on ||
-			die "port of $side: no wire as real ones are"
+		on_host "$side" ethtool -K port tso off gro on ||
+			die "port of $side: ethtool failed"
+		on_host c ethtool -K "to-$side" tso off gro on ||
+			die "the other end of $side's port: ethtool failed"
 	done
 }
