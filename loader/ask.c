@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "ask.h"
+#include "clock.h"
 #include "options.h"
 #include "peer.h"
 #include "child.h"
@@ -36,14 +36,6 @@ struct ask {
 	void (*done)(void *context, enum ask_result result, const char *why);
 	void *context;
 };
-
-static __u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 void ask_cancel(struct ask *ask)
 {
@@ -233,6 +225,6 @@ struct ask *ask_start(struct loop *loop, const char *witness, enum ask_what what
 	/* What failed at once is told from the loop, too; a process has its own bound. */
 	loop_timer_set(loop, &ask->timer,
 		       err ? 0 :
-			     now_ns() + (timeout_ms + (ask->child ? 1000 : 0)) * 1000000ULL);
+			     clock_now() + (timeout_ms + (ask->child ? 1000 : 0)) * 1000000ULL);
 	return ask;
 }

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <net/if.h>
@@ -15,6 +14,7 @@
 
 #include "bytes.h"
 #include "channel.h"
+#include "clock.h"
 #include "log.h"
 #include "peer.h"
 #include "urgent.h"
@@ -85,14 +85,6 @@ struct channel {
 	struct loop_timer retry; /* to connect, and to free what is closed */
 	char said[256];          /* the last complaint: it is made once */
 };
-
-static __u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 /* Once, until the channel was up again: it is tried ten times a second. */
 static void complain(struct channel *channel, enum log_level level, const char *format, ...)
@@ -175,7 +167,7 @@ static void connection_close(struct connection *connection)
 	for (struct channel_request *r = channel->requests; r; r = r->next)
 		if (r->connection == connection)
 			r->connection = NULL;
-	loop_timer_set(channel->options.loop, &channel->retry, now_ns() + RETRY_NS);
+	loop_timer_set(channel->options.loop, &channel->retry, clock_now() + RETRY_NS);
 	if (!was_up)
 		return;
 	channel->up = NULL;
@@ -645,7 +637,8 @@ static struct connection *connection_new(struct channel *channel, int fd,
 	connection->writes = writes;
 	connection->handshake.fire = handshake_late;
 	connection->handshake.context = connection;
-	loop_timer_set(channel->options.loop, &connection->handshake, now_ns() + HANDSHAKE_NS);
+	loop_timer_set(channel->options.loop, &connection->handshake,
+		       clock_now() + HANDSHAKE_NS);
 	secret_random(connection->nonce, sizeof(connection->nonce));
 	connection->next = channel->connections;
 	channel->connections = connection;
@@ -686,7 +679,7 @@ static void begin_connect(struct channel *channel)
 		complain(channel, LOG_LEVEL_INFO, "to %s, %s port %u: %s; is tried on",
 			 channel->options.peer, channel->options.peer_address,
 			 channel->options.port, strerror(errno));
-		loop_timer_set(channel->options.loop, &channel->retry, now_ns() + RETRY_NS);
+		loop_timer_set(channel->options.loop, &channel->retry, clock_now() + RETRY_NS);
 		return;
 	}
 	connection_new(channel, fd, CONNECTION_CONNECTING);
@@ -744,39 +737,21 @@ static void on_accept(void *context, __u32 events)
 	bound_strangers(channel);
 }
 
-static int resolve(const struct channel *channel, const char *address,
-		   struct sockaddr_storage *to, socklen_t *length)
-{
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)to;
-	char text[80];
-
-	peer_text(text, sizeof(text), address, channel->options.port);
-	if (peer_parse_address(text, to, length))
-		return -EINVAL;
-	if (to->ss_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr) &&
-	    channel->options.device)
-		v6->sin6_scope_id = if_nametoindex(channel->options.device);
-	return 0;
-}
-
-/* The address may come to the link later than the daemon. */
 static int begin_listen(struct channel *channel)
 {
 	struct sockaddr_storage address;
 	socklen_t length;
 	int err;
 
-	err = resolve(channel, channel->options.address, &address, &length);
+	err = peer_resolve(channel->options.address, channel->options.port,
+			   channel->options.device, &address, &length);
 	if (err)
 		return err;
 	channel->listener = open_socket(channel, address.ss_family);
 	if (channel->listener < 0)
 		return -errno;
 	set_option(channel->listener, SOL_SOCKET, SO_REUSEADDR, 1);
-	if (address.ss_family == AF_INET)
-		set_option(channel->listener, IPPROTO_IP, IP_FREEBIND, 1);
-	else
-		set_option(channel->listener, IPPROTO_IPV6, IPV6_FREEBIND, 1);
+	peer_free_bind(channel->listener, address.ss_family);
 	if (bind(channel->listener, (struct sockaddr *)&address, length) ||
 	    listen(channel->listener, STRANGERS_MAX))
 		return -errno;
@@ -795,8 +770,8 @@ struct channel *channel_open(const struct channel_options *options)
 		channel->listener = -1;
 		channel->retry.fire = retry;
 		channel->retry.context = channel;
-		err = resolve(channel, options->peer_address, &channel->peer,
-			      &channel->peer_length);
+		err = peer_resolve(options->peer_address, options->port, options->device,
+				   &channel->peer, &channel->peer_length);
 	}
 	if (!err && options->connects)
 		loop_timer_set(options->loop, &channel->retry, 0);
@@ -884,7 +859,7 @@ int channel_call(struct channel *channel, const char *method, json_t *arguments,
 	}
 	call->timer.fire = call_late;
 	call->timer.context = call;
-	loop_timer_set(channel->options.loop, &call->timer, now_ns() + timeout_ms * MS);
+	loop_timer_set(channel->options.loop, &call->timer, clock_now() + timeout_ms * MS);
 	call->next = channel->calls;
 	channel->calls = call;
 	return 0;

@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <sys/epoll.h>
@@ -12,6 +11,7 @@
 #include <sys/wait.h>
 
 #include "child.h"
+#include "clock.h"
 
 struct child {
 	struct loop *loop;
@@ -21,14 +21,6 @@ struct child {
 	void (*done)(void *context, int status);
 	void *context;
 };
-
-static __u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 static void forget(struct child *child)
 {
@@ -131,7 +123,7 @@ struct child *child_start(struct loop *loop, char *const *argv, __u32 timeout_ms
 	}
 	child->timer.fire = on_late;
 	child->timer.context = child;
-	loop_timer_set(loop, &child->timer, now_ns() + timeout_ms * 1000000ULL);
+	loop_timer_set(loop, &child->timer, clock_now() + timeout_ms * 1000000ULL);
 	child->pidfd = pidfd_open(child->pid, 0);
 	err = child->pidfd < 0 ? -errno : loop_add(loop, child->pidfd, EPOLLIN, on_end, child);
 	if (err) {

@@ -109,6 +109,16 @@ json_t *control_receive(struct control_client *client, int timeout_ms)
 	return object;
 }
 
+int control_reach(struct control_client *client, const char *name)
+{
+	int err = control_open(client, name);
+
+	if (err)
+		log_error("%s/%s.sock: %s: no daemon runs for %s (`colo-bpf run`)",
+			  COLO_RUN_DIR, name, strerror(-err), name);
+	return err;
+}
+
 json_t *control_call(const char *name, const char *command, int *running)
 {
 	struct control_client client;
@@ -116,15 +126,11 @@ json_t *control_call(const char *name, const char *command, int *running)
 	const char *text;
 	int err;
 
-	err = control_open(&client, name);
+	err = running ? control_open(&client, name) : control_reach(&client, name);
 	if (running)
 		*running = !err;
-	if (err) {
-		if (!running)
-			log_error("%s/%s.sock: %s: no daemon runs for %s (`colo-bpf run`)",
-				  COLO_RUN_DIR, name, strerror(-err), name);
+	if (err)
 		return NULL;
-	}
 	answer = control_send(&client, command) ? NULL : control_receive(&client, ANSWER_MS);
 	text = json_string_value(json_object_get(answer, "error"));
 	if (text)

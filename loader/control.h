@@ -26,6 +26,8 @@ void control_path(char *path, size_t size, const char *name);
 
 /* 0; -ENOENT or -ECONNREFUSED: no daemon. No message. */
 int control_open(struct control_client *client, const char *name);
+/* The same, with a message. */
+int control_reach(struct control_client *client, const char *name);
 void control_close(struct control_client *client);
 
 int control_send(struct control_client *client, const char *command);

@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "announce.h"
+#include "clock.h"
 #include "daemon.h"
 #include "log.h"
 #include "names.h"
@@ -19,14 +19,6 @@
 #define TRY_AGAIN_NS   (1000 * MS_NS)
 #define ADOPT_GRACE_NS (1000 * MS_NS) /* for the first heartbeat after a restart */
 
-__u64 daemon_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
 void daemon_end(struct daemon *d, int status)
 {
 	if (!d->ending)
@@ -38,7 +30,7 @@ void daemon_end(struct daemon *d, int status)
 
 void daemon_heartbeat(struct daemon *d)
 {
-	__u64 now = daemon_now();
+	__u64 now = clock_now();
 	struct heartbeat beat = {
 		.role = d->session.role,
 		.state = d->session.state,
@@ -126,7 +118,7 @@ static void peer_message(void *context)
 
 void daemon_peer_input(struct daemon *d)
 {
-	peer_receive(&d->peer, daemon_now(), peer_message, d);
+	peer_receive(&d->peer, clock_now(), peer_message, d);
 }
 
 void daemon_channel_changed(struct daemon *d, bool up)
@@ -383,7 +375,7 @@ static int act_fail_over_qemu(struct daemon *d)
 /* Not sooner than the lease allows; a peer that answers has some time to yield. */
 static int act_force(struct daemon *d)
 {
-	__u64 until = daemon_now() + (peer_answers(d) ? TAKE_NS : 0);
+	__u64 until = clock_now() + (peer_answers(d) ? TAKE_NS : 0);
 	__u64 over = takeover_lease_over(d);
 
 	takeover_settle(d);
@@ -422,7 +414,7 @@ static int act(void *context, enum session_action action, enum session_event eve
 	case ACTION_FAIL_OVER_QEMU:
 		return act_fail_over_qemu(d);
 	case ACTION_TAKE:
-		d->take_ns = daemon_now() + TAKE_NS;
+		d->take_ns = clock_now() + TAKE_NS;
 		daemon_heartbeat(d);
 		return 0;
 	case ACTION_NOT_TAKEN:
@@ -476,7 +468,7 @@ static void changed(void *context, enum session_state from, enum session_event e
 	const char *to = session_state_names[d->session.state];
 
 	if (is_over(d->session.state))
-		history_over(&d->history, d->dp.session->epoch, daemon_now());
+		history_over(&d->history, d->dp.session->epoch, clock_now());
 	log_info("%s: %s -> %s (%s)", d->options.name, session_state_names[from], to,
 		 session_event_names[event]);
 	server_publish(d, json_pack("{s:s, s:s, s:s, s:s}", "event", "state", "from",
@@ -555,7 +547,7 @@ int daemon_ring_event(void *context, void *data, size_t size)
 		return 0;
 	if (event->type == COLO_EVENT_REQUEST) {
 		publish_request(d, event);
-		ask_checkpoint(d, daemon_now());
+		ask_checkpoint(d, clock_now());
 	}
 	err = release_event(&d->dp, event, &d->tick_ns);
 	if (err)
@@ -571,7 +563,7 @@ const char *daemon_checkpoint(struct daemon *d)
 		return "COLO does not run";
 	if (release_request(&d->dp, COLO_REASON_OPERATOR) < 0)
 		return "the program `control` could not be run";
-	ask_checkpoint(d, daemon_now());
+	ask_checkpoint(d, clock_now());
 	return NULL;
 }
 
@@ -613,7 +605,7 @@ static bool due(__u64 *timer, __u64 now)
 
 void daemon_timers(struct daemon *d)
 {
-	__u64 now = daemon_now();
+	__u64 now = clock_now();
 	int err;
 
 	if (now >= d->heartbeat_ns) {
@@ -695,14 +687,14 @@ int daemon_adopt(struct daemon *d)
 		/* The peer was there: its silence from now on is a loss. */
 		d->peer.health = PEER_ALIVE;
 		d->peer.known = true;
-		d->peer.path[0].heard_ns = daemon_now() + ADOPT_GRACE_NS;
+		d->peer.path[0].heard_ns = clock_now() + ADOPT_GRACE_NS;
 	}
 	return 0;
 }
 
 static json_t *describe_paths(const struct daemon *d)
 {
-	__u64 now = daemon_now();
+	__u64 now = clock_now();
 	json_t *list = json_array();
 
 	for (__u32 i = 0; i < d->peer.paths; i++) {

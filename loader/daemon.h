@@ -90,8 +90,6 @@ struct daemon {
 	__u64 take_ns;
 };
 
-__u64 daemon_now(void);
-
 /* daemon.c */
 void daemon_init(struct daemon *d);
 int daemon_adopt(struct daemon *d);   /* the session's state, from the maps */

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <sys/mman.h>
@@ -56,14 +55,6 @@ const char *const datapath_prog_names[PROG_COUNT] = {
 	[PROG_LINK_IN_XDP] = "link_in_xdp", [PROG_XDP_FLUSHED] = "xdp_flushed",
 	[PROG_XDP_REFUSED] = "xdp_refused",
 };
-
-__u64 datapath_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 __u32 datapath_netns(void)
 {

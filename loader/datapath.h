@@ -191,9 +191,6 @@ int datapath_each_flow(const struct datapath *dp,
 /* Outside COLO: WIRE for a primary, SHUT for a secondary. */
 enum colo_mode datapath_idle_mode(enum colo_role role);
 
-/* CLOCK_MONOTONIC, which is what the programs' times are. */
-__u64 datapath_now(void);
-
 /* The inode number of this thread's network namespace. */
 __u32 datapath_netns(void);
 

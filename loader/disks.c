@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "clock.h"
 #include "config.h"
 #include "daemon.h"
 #include "disks.h"
@@ -243,7 +244,7 @@ bool disks_sync(struct task *task, struct daemon *d)
 /* The copy ends with all written: a job that is ready may be cancelled so. */
 static bool sync_end(struct task *task, unsigned int disk)
 {
-	__u64 until = daemon_now() + SWITCH_MS * MS_NS, seen;
+	__u64 until = clock_now() + SWITCH_MS * MS_NS, seen;
 	char id[NAME_BYTES];
 	json_t *jobs;
 	bool running;
@@ -258,7 +259,7 @@ static bool sync_end(struct task *task, unsigned int disk)
 		json_decref(jobs);
 		if (!jobs)
 			return false;
-		if (running && daemon_now() > until)
+		if (running && clock_now() > until)
 			return task_fail(task, "the copy %s does not end", id);
 	} while (running && task_news(task, seen, JOB_NEWS_MS));
 	return !running;

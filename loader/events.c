@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include <string.h>
-
 #include "commands.h"
 #include "control.h"
 #include "log.h"
@@ -24,12 +22,9 @@ int cmd_events(int argc, char **argv)
 
 	if (status != -1)
 		return status;
-	err = control_open(&client, name);
-	if (err) {
-		log_error("%s/%s.sock: %s: no daemon runs for %s (`colo-bpf run`)",
-			  COLO_RUN_DIR, name, strerror(-err), name);
+	err = control_reach(&client, name);
+	if (err)
 		return EXIT_FAILED;
-	}
 	err = control_send(&client, "events");
 	while (!err && (event = control_receive(&client, -1))) {
 		if (!json_object_get(event, "event")) {

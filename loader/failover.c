@@ -68,12 +68,9 @@ int cmd_failover(int argc, char **argv)
 
 	if (status != -1)
 		return status;
-	err = control_open(&client, name);
-	if (err) {
-		log_error("%s/%s.sock: %s: no daemon runs for %s (`colo-bpf run`)",
-			  COLO_RUN_DIR, name, strerror(-err), name);
+	err = control_reach(&client, name);
+	if (err)
 		return EXIT_FAILED;
-	}
 	err = control_send(&client, "events");
 	if (!err)
 		err = control_send_object(&client, json_pack("{s:s, s:b}", "command",

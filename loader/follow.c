@@ -84,10 +84,8 @@ int follow_procedure(const char *name, const char *procedure, json_t *request)
 	struct control_client client;
 	int err, status;
 
-	err = control_open(&client, name);
+	err = control_reach(&client, name);
 	if (err) {
-		log_error("%s/%s.sock: %s: no daemon runs for %s (`colo-bpf run`)",
-			  COLO_RUN_DIR, name, strerror(-err), name);
 		json_decref(request);
 		return EXIT_FAILED;
 	}

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "daemon.h"
 #include "log.h"
 #include "names.h"
@@ -89,7 +90,7 @@ static void on_event(void *context, const char *name, json_t *data)
 		replica_ask(d);
 		daemon_event(d, EVENT_COLO_EXIT);
 	} else if (!strcmp(name, "RESUME")) {
-		history_running(&d->history, daemon_now());
+		history_running(&d->history, clock_now());
 	} else {
 		replica_event(d, name, data);
 	}
@@ -316,7 +317,7 @@ static void answer_query(void *context, json_t *value, const char *error)
 	log_info("%s: %s, mode %s, epoch %llu; QEMU: mode %s%s%s", d->options.name,
 		 session_state_names[d->session.state], name_mode(d->dp.session->mode),
 		 d->dp.session->epoch, mode, stage ? ", waits at " : "", stage ? stage : "");
-	history_adopt(&d->history, value, daemon_now());
+	history_adopt(&d->history, value, clock_now());
 	if (stage)
 		handle_stage(d, stage, stage_epoch, true, marks, value);
 	else
@@ -533,7 +534,7 @@ static void connect_later(struct daemon *d, __u64 after_ns)
 {
 	d->connect.fire = on_connect_timer;
 	d->connect.context = d;
-	loop_timer_set(d->loop, &d->connect, daemon_now() + after_ns);
+	loop_timer_set(d->loop, &d->connect, clock_now() + after_ns);
 }
 
 void hooks_connect(struct daemon *d)

@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 
+#include "clock.h"
 #include "loop.h"
 
 #define READY_MAX 32 /* descriptors at a time */
@@ -25,14 +26,6 @@ struct loop {
 	struct loop_timer *timers;
 	bool removed;
 };
-
-static __u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 struct loop *loop_new(void)
 {
@@ -164,7 +157,7 @@ static struct loop_timer *first_timer(const struct loop *loop)
 static void fire_timers(struct loop *loop)
 {
 	struct loop_timer *timer;
-	__u64 now = now_ns();
+	__u64 now = clock_now();
 	unsigned int bound = 0;
 
 	for (timer = loop->timers; timer; timer = timer->next)

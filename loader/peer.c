@@ -100,8 +100,8 @@ void peer_text(char *text, size_t size, const char *address, __u32 port)
 
 /* -------------------------------------------------------------- sockets - */
 
-static int resolve(const char *address, __u32 port, const char *device,
-		   struct sockaddr_storage *to, socklen_t *length)
+int peer_resolve(const char *address, __u32 port, const char *device,
+		 struct sockaddr_storage *to, socklen_t *length)
 {
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)to;
 	char text[80];
@@ -109,9 +109,19 @@ static int resolve(const char *address, __u32 port, const char *device,
 	peer_text(text, sizeof(text), address, port);
 	if (peer_parse_address(text, to, length))
 		return -EINVAL;
-	if (to->ss_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr))
+	if (device && to->ss_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr))
 		v6->sin6_scope_id = if_nametoindex(device);
 	return 0;
+}
+
+void peer_free_bind(int fd, int family)
+{
+	int one = 1;
+
+	if (family == AF_INET)
+		setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one));
+	else
+		setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &one, sizeof(one));
 }
 
 static int set_options(int fd, int family, const char *device)
@@ -121,11 +131,7 @@ static int set_options(int fd, int family, const char *device)
 	urgent(fd, family);
 	if (family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	/* An address may come later than the daemon. */
-	if (family == AF_INET)
-		setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one));
-	else
-		setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &one, sizeof(one));
+	peer_free_bind(fd, family);
 	if (device && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, strlen(device)))
 		return -errno;
 	return 0;
@@ -159,10 +165,10 @@ static int path_open(struct peer *peer, const struct config *config, const char 
 
 	*path = (struct peer_path){
 		.peer = peer, .fd = -1, .address = theirs, .heard_ns = now_ns};
-	err = resolve(ours, config->peer_port, peer->device, &local, &path->to_length);
+	err = peer_resolve(ours, config->peer_port, peer->device, &local, &path->to_length);
 	if (!err)
-		err = resolve(theirs, config->peer_port, peer->device, &path->to,
-			      &path->to_length);
+		err = peer_resolve(theirs, config->peer_port, peer->device, &path->to,
+				   &path->to_length);
 	if (!err)
 		err = path_socket(path, &local, link ? peer->device : NULL);
 	if (err)

@@ -34,6 +34,13 @@ int peer_parse_address(const char *text, struct sockaddr_storage *address, sockl
 /* The same, and a port there must be. */
 int peer_parse_endpoint(const char *text, struct sockaddr_storage *address, socklen_t *length);
 
+/* A host's address of the configuration; device: where a link-local one is. 0 or -EINVAL. */
+int peer_resolve(const char *address, __u32 port, const char *device,
+		 struct sockaddr_storage *to, socklen_t *length);
+
+/* So that bind() takes an address which comes to its device later than the daemon. */
+void peer_free_bind(int fd, int family);
+
 /* ADDR:PORT or [ADDR6]:PORT */
 void peer_text(char *text, size_t size, const char *address, __u32 port);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <string.h>
 
+#include "clock.h"
 #include "daemon.h"
 #include "log.h"
 #include "plain.h"
@@ -34,7 +35,7 @@ static void stage(struct daemon *d, const char *name, __u64 epoch)
 /* One that mends what was missed, not too often. */
 static void ask_again(struct daemon *d)
 {
-	__u64 now = daemon_now();
+	__u64 now = clock_now();
 
 	if (d->session.state != SESSION_COLO || now < d->plain.asked_ns + ASK_NS)
 		return;
@@ -57,7 +58,7 @@ static void answer_where(void *context, json_t *value, const char *error)
 	} else if (d->plain.paused_ns && epoch == d->dp.session->epoch) {
 		stage(d, "primary-commit", epoch - 1);
 		stage(d, "primary-resume", epoch - 1);
-	} else if (d->plain.paused_ns && daemon_now() > d->plain.paused_ns + ASK_NS) {
+	} else if (d->plain.paused_ns && clock_now() > d->plain.paused_ns + ASK_NS) {
 		/* The guest was stopped by something else. */
 		ask_again(d);
 	}
@@ -73,7 +74,7 @@ static void on_timer(void *context)
 	if (is_primary(d) && in_colo(d) && channel_is_up(d->channel))
 		channel_call(d->channel, "plain-where", json_object(), TELL_MS, answer_where,
 			     d);
-	loop_timer_set(d->loop, &d->plain.timer, daemon_now() + LOOK_NS);
+	loop_timer_set(d->loop, &d->plain.timer, clock_now() + LOOK_NS);
 }
 
 static void answer_nothing(void *context, json_t *value, const char *error)
@@ -91,7 +92,7 @@ static void primary_stopped(struct daemon *d, __u64 time_ns)
 
 	if (d->plain.closing > epoch)
 		epoch = d->plain.closing;
-	d->plain.paused_ns = daemon_now();
+	d->plain.paused_ns = clock_now();
 	takeover_lease_pause(d);
 	stage(d, "primary-stop", epoch);
 	err = release_commit_before(&d->dp, epoch, time_ns);
@@ -234,14 +235,14 @@ void plain_begin(struct daemon *d)
 	/* What QEMU did while nobody listened is not known. */
 	d->plain.unsure = d->dp.session->mode == COLO_MODE_SECONDARY;
 	if (d->takeover.paused && !d->plain.paused_ns)
-		d->plain.paused_ns = daemon_now();
+		d->plain.paused_ns = clock_now();
 	qmp_execute(d->qmp, false, "migrate-set-capabilities",
 		    json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "events",
 			      "state", 1),
 		    answer_nothing, d);
 	d->plain.timer.fire = on_timer;
 	d->plain.timer.context = d;
-	loop_timer_set(d->loop, &d->plain.timer, daemon_now() + LOOK_NS);
+	loop_timer_set(d->loop, &d->plain.timer, clock_now() + LOOK_NS);
 }
 
 /* ---- COLO begins ------------------------------------------------------------------- */

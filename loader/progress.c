@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include "clock.h"
 #include "daemon.h"
 #include "output.h"
 #include "progress.h"
@@ -7,12 +8,12 @@
 
 struct progress progress_begin(const char *step)
 {
-	return (struct progress){.step = step, .begun_ns = daemon_now()};
+	return (struct progress){.step = step, .begun_ns = clock_now()};
 }
 
 void progress_step(struct daemon *d, struct progress *progress, __u64 done, __u64 all)
 {
-	__u64 now = daemon_now(), rate;
+	__u64 now = clock_now(), rate;
 	json_t *event;
 
 	if (done < all && now < progress->said_ns + SAY_NS)

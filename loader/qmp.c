@@ -11,6 +11,7 @@
 #include <sys/un.h>
 
 #include "bytes.h"
+#include "clock.h"
 #include "log.h"
 #include "qmp.h"
 
@@ -340,17 +341,9 @@ static long long event_time(json_t *event)
 	return (seconds * 1000000 + microseconds) * 1000;
 }
 
-static long long clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
-}
-
 static struct moment moment_now(void)
 {
-	return (struct moment){clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME)};
+	return (struct moment){clock_now(), clock_ns(CLOCK_REALTIME)};
 }
 
 unsigned long long qmp_event_ns(const struct qmp *qmp)

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "clock.h"
 #include "daemon.h"
 #include "log.h"
 
@@ -23,7 +24,7 @@ void record_map(struct daemon *d)
 
 void record_stage(struct daemon *d, const json_t *figures)
 {
-	history_stage(&d->history, d->stage.name, d->stage.epoch, figures, daemon_now());
+	history_stage(&d->history, d->stage.name, d->stage.epoch, figures, clock_now());
 }
 
 static void answer_told(void *context, json_t *value, const char *error)
@@ -44,7 +45,7 @@ static void tell_load(struct daemon *d, json_t *load)
 
 void record_stage_end(struct daemon *d, const json_t *figures)
 {
-	history_stage_end(&d->history, d->stage.name, d->dp.session->epoch, daemon_now());
+	history_stage_end(&d->history, d->stage.name, d->dp.session->epoch, clock_now());
 	if (!strcmp(d->stage.name, "secondary-reset"))
 		tell_load(d, json_object_get(figures, "load"));
 }

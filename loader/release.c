@@ -8,6 +8,7 @@
 
 #include <bpf/bpf.h>
 
+#include "clock.h"
 #include "link.h"
 #include "log.h"
 #include "release.h"
@@ -254,7 +255,7 @@ static int control_in_order(struct datapath *dp, enum colo_control_op op, __u64 
 
 static void open_epoch(struct datapath *dp, __u64 epoch)
 {
-	dp->session->commit_ns = datapath_now();
+	dp->session->commit_ns = clock_now();
 	/* One store: a program sees the old epoch or the new one. */
 	__atomic_store_n(&dp->session->epoch, epoch, __ATOMIC_SEQ_CST);
 }
@@ -426,7 +427,7 @@ static bool lease_is_out(const struct datapath *dp)
 {
 	__u64 lease = dp->session->lease_ns;
 
-	return lease && datapath_now() >= lease;
+	return lease && clock_now() >= lease;
 }
 
 int release_lease(struct datapath *dp)

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "clock.h"
 #include "daemon.h"
 #include "log.h"
 
@@ -37,7 +38,7 @@ static void notify_reloading(void)
 {
 	char text[64];
 
-	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%llu", daemon_now() / 1000);
+	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%llu", clock_now() / 1000);
 	notify_manager(text);
 }
 

@@ -14,6 +14,7 @@
 
 #include <bpf/libbpf.h>
 
+#include "clock.h"
 #include "commands.h"
 #include "daemon.h"
 #include "log.h"
@@ -123,7 +124,7 @@ static void run_loop(struct daemon *d)
 {
 	while (!d->ending) {
 		daemon_timers(d);
-		tasks_run(&d->tasks, daemon_now());
+		tasks_run(&d->tasks, clock_now());
 		if (d->ending || loop_once(d->loop, daemon_next(d)))
 			break;
 	}
@@ -215,7 +216,7 @@ static int open_parts(struct daemon *d)
 	if (err)
 		return err;
 	daemon_set_proxy(d);
-	err = peer_open(&d->peer, d->config, daemon_now());
+	err = peer_open(&d->peer, d->config, clock_now());
 	if (!err)
 		err = open_channel(d);
 	if (!err)

@@ -4,6 +4,7 @@
 
 #include <bpf/bpf.h>
 
+#include "clock.h"
 #include "commands.h"
 #include "control.h"
 #include "names.h"
@@ -49,7 +50,7 @@ static json_t *describe_frames(const struct datapath *dp)
 /* How much longer frames may leave, null: no lease is asked for. */
 static json_t *describe_lease(const struct datapath *dp)
 {
-	__u64 end = dp->session->lease_ns, now = datapath_now();
+	__u64 end = dp->session->lease_ns, now = clock_now();
 
 	if (!end)
 		return json_null();

@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 
+#include "clock.h"
 #include "sweep.h"
 #include "translations.h"
 #include "work.h"
@@ -121,8 +122,8 @@ static int sweep_table(struct datapath *dp, const struct table *table,
 	do {
 		found = cursor->found;
 		ret = sweep_batch(dp, table, cursor, now);
-	} while (!ret && cursor->found == found && datapath_now() < now + TURN_NS);
-	cursor->next_ns = datapath_now() + (ret ? pass_pause_ns(dp) : PAUSE_NS);
+	} while (!ret && cursor->found == found && clock_now() < now + TURN_NS);
+	cursor->next_ns = clock_now() + (ret ? pass_pause_ns(dp) : PAUSE_NS);
 	if (ret)
 		cursor->found = 0;
 	return ret < 0 ? ret : 0;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ask.h"
+#include "clock.h"
 #include "daemon.h"
 #include "log.h"
 #include "names.h"
@@ -132,7 +133,7 @@ int takeover_begin(struct daemon *d)
 	set_session(d, id, d->config->takeover.lease_ms);
 	session_text(text, id);
 	t->stage = d->stage;
-	t->begin_ns = daemon_now();
+	t->begin_ns = clock_now();
 	err = channel_call(d->channel, "session",
 			   json_pack("{s:s, s:o}", "session", text, "takeover", terms(d)),
 			   d->config->ack_timeout_ms / 2, answer_session, d);
@@ -198,7 +199,7 @@ static void on_session(struct daemon *d, json_t *arguments, struct channel_reque
 		channel_refuse(request, "%s", why);
 	} else {
 		set_session(d, id, json_integer_value(json_object_get(takeover, "lease_ms")));
-		d->takeover.promised_ns = daemon_now();
+		d->takeover.promised_ns = clock_now();
 		channel_reply(request, json_string(text));
 	}
 }
@@ -239,7 +240,7 @@ int takeover_lease_go_on(struct daemon *d)
 /* The secondary has promised from when it was told the session. */
 void takeover_lease_begin(struct daemon *d)
 {
-	__u64 since = d->takeover.begin_ns ? d->takeover.begin_ns : daemon_now();
+	__u64 since = d->takeover.begin_ns ? d->takeover.begin_ns : clock_now();
 
 	d->takeover.paused = false;
 	lease_set(d, takeover_leased(d) ? since + d->dp.session->lease_ms * MS_NS : 0);
@@ -265,9 +266,9 @@ void takeover_lease_renew(struct daemon *d)
 	    d->dp.session->mode != COLO_MODE_PRIMARY || until <= t->lease_ns ||
 	    !(last->flags & HEARTBEAT_PROMISE))
 		return;
-	out = daemon_now() >= t->lease_ns;
+	out = clock_now() >= t->lease_ns;
 	lease_set(d, until);
-	if (!out || daemon_now() >= until)
+	if (!out || clock_now() >= until)
 		return;
 	err = release_lease(&d->dp);
 	if (err)
@@ -313,7 +314,7 @@ __u64 takeover_lease_over(const struct daemon *d)
 
 static void again(struct daemon *d, __u64 after_ns)
 {
-	loop_timer_set(d->loop, &d->takeover.timer, daemon_now() + after_ns);
+	loop_timer_set(d->loop, &d->takeover.timer, clock_now() + after_ns);
 }
 
 static void on_fenced(void *context, int status)
@@ -407,7 +408,7 @@ static void work(void *context)
 
 	if (!t->claiming || t->fence || t->ask)
 		return;
-	if (!t->asking && daemon_now() < over) {
+	if (!t->asking && clock_now() < over) {
 		loop_timer_set(d->loop, &t->timer, over);
 		return;
 	}
@@ -494,7 +495,7 @@ static void release(void *context)
 
 static void release_later(struct daemon *d)
 {
-	loop_timer_set(d->loop, &d->takeover.release_timer, daemon_now() + RELEASE_NS);
+	loop_timer_set(d->loop, &d->takeover.release_timer, clock_now() + RELEASE_NS);
 }
 
 void takeover_unclaim(struct daemon *d)
@@ -520,7 +521,7 @@ void takeover_adopt(struct daemon *d)
 	t->release_timer.fire = release;
 	t->release_timer.context = d;
 	/* What a daemon before this one has promised, and was given. */
-	t->promised_ns = daemon_now();
+	t->promised_ns = clock_now();
 	t->lease_ns = d->dp.session->lease_ns;
 	t->paused = t->lease_ns == LEASE_PAUSED;
 	if (t->paused && !takeover_leased(d))
@@ -557,7 +558,7 @@ static const char *describe_lease(const struct daemon *d)
 {
 	if (d->session.role != COLO_ROLE_PRIMARY || !d->takeover.lease_ns)
 		return NULL;
-	return daemon_now() < d->takeover.lease_ns ? "fresh" : "out";
+	return clock_now() < d->takeover.lease_ns ? "fresh" : "out";
 }
 
 json_t *takeover_describe(const struct daemon *d)

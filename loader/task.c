@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "channel.h"
+#include "clock.h"
 #include "daemon.h"
 #include "log.h"
 #include "task.h"
@@ -307,7 +308,7 @@ bool task_sleep(struct task *task, __u32 ms)
 {
 	if (task_is_cancelled(task))
 		return false;
-	task->until_ns = daemon_now() + ms * MS_NS;
+	task->until_ns = clock_now() + ms * MS_NS;
 	task_wait(task, WAIT_TIME);
 	return !task_is_cancelled(task);
 }
@@ -320,7 +321,7 @@ bool task_try_until(struct task *task, bool (*holds)(struct daemon *d), __u32 ti
 		return true;
 	task->holds = holds;
 	task->held = false;
-	task->until_ns = daemon_now() + timeout_ms * MS_NS;
+	task->until_ns = clock_now() + timeout_ms * MS_NS;
 	task_wait(task, WAIT_UNTIL);
 	return !task_is_cancelled(task) && task->held;
 }
@@ -345,7 +346,7 @@ bool task_news(struct task *task, __u64 seen, __u32 timeout_ms)
 	if (task->d->tasks.news != seen)
 		return true;
 	task->seen = seen;
-	task->until_ns = daemon_now() + timeout_ms * MS_NS;
+	task->until_ns = clock_now() + timeout_ms * MS_NS;
 	task_wait(task, WAIT_NEWS);
 	return !task_is_cancelled(task);
 }

@@ -9,6 +9,7 @@
 
 #include <bpf/bpf.h>
 
+#include "clock.h"
 #include "log.h"
 #include "names.h"
 #include "output.h"
@@ -89,7 +90,7 @@ static void export_one(const struct colo_translation *t, void *context)
 
 json_t *translations_export(const struct datapath *dp)
 {
-	struct export export = {.list = json_array(), .now = datapath_now()};
+	struct export export = {.list = json_array(), .now = clock_now()};
 	int err = walk(dp, false, export_one, &export);
 
 	if (!err)
@@ -221,7 +222,7 @@ static int parse(const json_t *entry, __u64 now, struct colo_translation *t)
 static struct colo_translation *parse_all(const struct datapath *dp, const json_t *list)
 {
 	struct colo_translation *all;
-	__u64 now = datapath_now();
+	__u64 now = clock_now();
 	json_t *entry;
 	size_t i;
 

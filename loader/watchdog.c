@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <string.h>
 
+#include "clock.h"
 #include "daemon.h"
 #include "log.h"
 #include "watchdog.h"
@@ -137,7 +138,7 @@ static void ask(struct daemon *d, __u64 now)
 static void on_timer(void *context)
 {
 	struct daemon *d = context;
-	__u64 now = daemon_now(), period = d->config->qemu_timeout_ms * MS_NS / 4;
+	__u64 now = clock_now(), period = d->config->qemu_timeout_ms * MS_NS / 4;
 
 	if (!d->qmp || !qmp_is_open(d->qmp))
 		return;

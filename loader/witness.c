@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 #include "ask.h"
+#include "clock.h"
 #include "commands.h"
 #include "daemon.h"
 #include "log.h"
@@ -135,7 +136,7 @@ static void on_line(void *context, __u32 events)
 		return;
 	}
 	visitor->length += n;
-	loop_timer_set(visitor->service->loop, &visitor->timer, daemon_now() + IDLE_NS);
+	loop_timer_set(visitor->service->loop, &visitor->timer, clock_now() + IDLE_NS);
 	while ((end = memchr(visitor->line, '\n', visitor->length))) {
 		size_t length = end - visitor->line;
 
@@ -185,7 +186,7 @@ static void on_visitor(void *context, __u32 events)
 	visitor->timer.context = visitor;
 	visitor->next = service->visitors;
 	service->visitors = visitor;
-	loop_timer_set(service->loop, &visitor->timer, daemon_now() + IDLE_NS);
+	loop_timer_set(service->loop, &visitor->timer, clock_now() + IDLE_NS);
 	send(fd, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL);
 }
 

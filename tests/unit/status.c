@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* `colo-bpf status` of take-overs and leases: what it says is in the maps. Root. */
+#include "clock.h"
 #include "unit.h"
 
 #include <string.h>
@@ -98,10 +99,10 @@ static void lease(void **state)
 	(void)state;
 	lease_ms(&asked);
 	assert_false(asked);
-	session.lease_ns = datapath_now() + 60000 * 1000000ULL;
+	session.lease_ns = clock_now() + 60000 * 1000000ULL;
 	assert_in_range(lease_ms(&asked), 50000, 60000);
 	assert_true(asked);
-	session.lease_ns = datapath_now() - 1;
+	session.lease_ns = clock_now() - 1;
 	assert_int_equal(lease_ms(&asked), 0);
 	assert_true(asked);
 	session.lease_ns = 0;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include "clock.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -196,7 +197,7 @@ static int waits(struct task *task, struct daemon *d, void *context)
 
 static void times(void **state)
 {
-	__u64 begun = daemon_now();
+	__u64 begun = clock_now();
 
 	(void)state;
 	run(waits);
@@ -213,8 +214,8 @@ static void times(void **state)
 
 	scene->condition = false;
 	run(waits);
-	tasks_run(&scene->d.tasks, daemon_now() + 20 * MS_NS);
-	tasks_run(&scene->d.tasks, daemon_now() + 100 * MS_NS);
+	tasks_run(&scene->d.tasks, clock_now() + 20 * MS_NS);
+	tasks_run(&scene->d.tasks, clock_now() + 100 * MS_NS);
 	assert_int_equal(scene->ended, 2);
 	assert_string_equal(scene->error, "the condition: not within 50 ms");
 }
@@ -236,10 +237,10 @@ static void hears_news(void **state)
 {
 	(void)state;
 	run(news);
-	tasks_run(&scene->d.tasks, daemon_now());
+	tasks_run(&scene->d.tasks, clock_now());
 	assert_int_equal(scene->ended, 0);
 	tasks_news(&scene->d.tasks);
-	tasks_run(&scene->d.tasks, daemon_now());
+	tasks_run(&scene->d.tasks, clock_now());
 	assert_int_equal(scene->ended, 1);
 	assert_string_equal(scene->error, "");
 }

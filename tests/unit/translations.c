@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The table that a resync copies, on real maps. */
+#include "clock.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -70,7 +71,7 @@ static struct colo_translation example(__u16 port)
 			.proto = 6,
 			.sport = htons(80),
 			.dport = htons(port)},
-		.seen_ns = datapath_now() - 5000000000ULL,
+		.seen_ns = clock_now() - 5000000000ULL,
 		.flags = COLO_TR_ISN,
 		.isn = 9000,
 		.seq_delta = 0xffffe0c0,

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef COLO_LOADER_CLOCK_H
+#define COLO_LOADER_CLOCK_H
+
+#include <time.h>
+
+#include <linux/types.h>
+
+static inline __u64 clock_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+/* CLOCK_MONOTONIC, ns: what timers are set by, and the programs' times are. */
+static inline __u64 clock_now(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+#endif
