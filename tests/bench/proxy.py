@@ -136,8 +136,9 @@ def throughput(kind, context, options):
 # --- one at a time --------------------------------------------------------------------
 
 def latency(context, options):
+    aim = "peer / 20" if context else "peer / 10"
     rows = {q: Row(f"{under('latency', context)}.{q}", "us", less=True,
-                   target="peer / 10" if q == "p50" else "") for q in ("p50", "p99")}
+                   target=aim if q == "p50" else "") for q in ("p50", "p99")}
     with Both(context=context) as both:
         both.open("tcp1448", 1)
         both.ask("latency 100")
@@ -157,7 +158,7 @@ def scale_resident(options):
         if not options.wants(f"proxy.scale.resident{word}", f"proxy.scale.active{word}"):
             continue
         few = Row(f"proxy.scale.resident{word}", "pairs/s of CPU",
-                  target="as resident1k, within 10 %" if flows > ACTIVE else "")
+                  target="resident1k x 0.9" if flows > ACTIVE else "")
         all_of = Row(f"proxy.scale.active{word}", "pairs/s of CPU")
         with Both() as both:
             both.open("tcp64", flows)
@@ -225,7 +226,7 @@ def wire(options):
             both.ask(f"open {kind} 64 0")
             for way, command in (("out", "wire"), ("in", "wire-in")):
                 row = Row(f"wire.{way}.{kind}", "frames/s of CPU", ("ours", "ceiling"),
-                          target="not below the bridge")
+                          target="ceiling x 1")
                 both.ask(f"{command} 64 {options.ms // 4}")
                 for turn in in_turns(options.runs, sides):
                     for name in turn:
