@@ -84,7 +84,7 @@ class Guests(Worker):
         self.say(line)
         lines, status = self.answer()
         if status:
-            raise Failed(f"{self.name}: {line}: status {status}: {' '.join(lines)[:300]}")
+            raise Failed(f"{self.name}: {line}: status {status}: {' '.join(lines)[-600:]}")
         return lines
 
     def load(self, line):
