@@ -55,12 +55,11 @@ static int receive_answer(struct run *r, int fd, uint64_t number, uint64_t size,
 	return 0;
 }
 
-/* To --host, and to --also if there is one: 0, or -1. */
-static int connect_all(struct run *r, int port, int fd[2])
+/* To --host, and to --also if there is one; -1 where there is no connection. */
+static void connect_all(struct run *r, int port, int fd[2])
 {
 	fd[0] = run_connect(r, port);
 	fd[1] = fd[0] >= 0 && r->opt->also ? run_connect_to(r, r->opt->also, port) : -1;
-	return r->errors ? -1 : 0;
 }
 
 static int send_to_all(struct run *r, const int fd[2], const struct msg *m)
