@@ -5,24 +5,43 @@
  * once it is told of a gap, but all that it hears is the primary, whose ack
  * waits for the secondary's: nothing would move before the time-out of rule
  * 12. So the secondary keeps what its guest has not acknowledged and delivers
- * it again itself.
+ * it again itself, as a sender would: when the guest's acks show a gap or its
+ * window has opened, when the client repeats itself, and when none of that
+ * happens but time passes.
  */
 #ifndef COLO_BPF_REDELIVER_H
 #define COLO_BPF_REDELIVER_H
 
 #include "rewrite.h"
 
-#define KEPT_MAX 512        /* segments of a flow */
-#define REPEATS  3          /* acks that say that one is missing (RFC 5681) */
-#define AGAIN_NS 3000000ULL /* one segment is not given more often */
+#define KEPT_MAX    512         /* segments of a flow */
+#define REPEATS     3           /* acks that say that one is missing (RFC 5681) */
+#define AGAIN_NS    3000000ULL  /* one segment is not given more often */
+#define OVERDUE_NS  50000000ULL /* above the delay of an ack, 40 ms in Linux */
+#define KNOWN_NS    10000000ULL /* ... where the guest has said that one is missing */
+#define OVERDUE_MAX 4           /* times that they are doubled */
 
-/* Keep a segment that goes to the guest; its header is in scratch.out. */
-static __always_inline void redeliver_keep(struct __sk_buff *ctx, struct scratch *s,
-					   struct colo_rewrite *f)
+static __always_inline int is_overdue(const struct colo_frame *fr, const struct colo_rewrite *f,
+				      __u64 now)
 {
-	struct colo_frame *fr = NULL;
+	__u32 times = f->overdue < OVERDUE_MAX ? f->overdue : OVERDUE_MAX;
+	__u64 ns = f->flags & COLO_RW_RECOVER || f->g_ack_repeats ? KNOWN_NS : OVERDUE_NS;
+
+	return fr->held_ns + (ns << times) <= now;
+}
+
+/*
+ * Keep a segment that goes to the guest; its header is in scratch.out. They are in
+ * the order of their ends: what adds no end is kept already, or came out of order.
+ */
+static __always_inline void redeliver_keep(struct __sk_buff *ctx, struct scratch *s,
+					   struct colo_rewrite *f, struct colo_session *ses)
+{
+	struct colo_frame *fr = NULL, *tail = frame_at(f->c_sent.tail);
 	__u32 idx;
 
+	if (tail && !seq_lt(tail->end, s->pkt.end))
+		return;
 	if (f->c_sent.count < KEPT_MAX) {
 		idx = frame_take(ctx, COLO_FRAME_C, f->epoch);
 		fr = frame_at(idx);
@@ -32,8 +51,12 @@ static __always_inline void redeliver_keep(struct __sk_buff *ctx, struct scratch
 		return;
 	}
 	__builtin_memcpy(fr->hdr, s->out, COLO_HDR_MAX);
+	if (!f->c_sent.count)
+		f->g_ack_repeats = 0;
 	queue_append(&f->c_sent, idx);
 	COUNT(rw_in_kept);
+	if (!ses->kept)
+		ses->kept = 1;
 }
 
 struct acked {
@@ -55,13 +78,23 @@ static long acked_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
-/* Whether an ack of the guest in scratch.pkt says that a segment is missing. */
-static __always_inline int ack_shows_gap(struct scratch *s, struct colo_rewrite *f)
+/* The guest says nothing but that there is more room than there was: `then`. */
+static __always_inline int window_opened(const struct colo_rewrite *f, __u32 then)
+{
+	return f->g_ack_repeats && f->g_window > 2 * then;
+}
+
+/*
+ * Whether an ack of the guest in scratch.pkt says that a segment is missing, or may
+ * be: there was little room when it came.
+ */
+static __always_inline int ack_shows_gap(struct scratch *s, struct colo_rewrite *f,
+					 __u32 window)
 {
 	struct packet *p = &s->pkt;
 	struct options o;
 
-	if (f->g_ack_repeats >= REPEATS)
+	if (f->g_ack_repeats >= REPEATS || window_opened(f, window))
 		return 1;
 	if (p->hdr_len < p->l4_off + TCP_LEN + 12)
 		return 0;
@@ -107,17 +140,38 @@ static __always_inline void redeliver_stamped(struct scratch *s, __u32 idx, __u3
 		redeliver_stamp(idx, get32(s, o.ts + at));
 }
 
-/* The segment to give again, if any: the first that the guest has not. */
+/* The first segment is given again. */
+static __always_inline void redeliver_note(struct colo_rewrite *f, struct colo_frame *fr,
+					   __u64 now)
+{
+	fr->held_ns = now;
+	fr->flags |= COLO_FR_GIVEN;
+	f->given_window = f->g_window;
+	f->redelivered++;
+	COUNT(rw_in_redelivered);
+}
+
+/* The first segment that is kept is the first that the guest has not. */
+static __always_inline int redeliver_fits(const struct colo_rewrite *f,
+					  const struct colo_frame *fr)
+{
+	return !(f->flags & COLO_RW_G_ACK) || !seq_lt(f->g_ack, fr->seq);
+}
+
+/*
+ * The segment to give again, if any: the first that the guest has not. Soon again
+ * only if there is more room for it now.
+ */
 static __always_inline __u32 redeliver_due(struct colo_rewrite *f)
 {
 	struct colo_frame *fr = frame_at(f->c_sent.head);
 	__u64 now = bpf_ktime_get_ns();
 
-	if (!fr || seq_lt(f->g_ack, fr->seq) || fr->held_ns + AGAIN_NS > now)
+	if (!fr || !redeliver_fits(f, fr) ||
+	    (fr->flags & COLO_FR_GIVEN && fr->held_ns + AGAIN_NS > now &&
+	     !window_opened(f, f->given_window)))
 		return COLO_NONE;
-	fr->held_ns = now;
-	f->redelivered++;
-	COUNT(rw_in_redelivered);
+	redeliver_note(f, fr, now);
 	return f->c_sent.head;
 }
 
@@ -136,7 +190,7 @@ static __always_inline __u32 redeliver_ack(struct scratch *s, struct colo_rewrit
 {
 	struct packet *p = &s->pkt;
 	struct acked a = {.flow = f, .ack = p->ack};
-	__u32 due;
+	__u32 due, window = f->g_window;
 	int gap;
 
 	if (!(p->flags & COLO_FR_ACK) || p->flags & (COLO_FR_SYN | COLO_FR_RST))
@@ -145,14 +199,17 @@ static __always_inline __u32 redeliver_ack(struct scratch *s, struct colo_rewrit
 		f->g_ack_repeats++;
 	else
 		f->g_ack_repeats = 0;
+	if (f->g_ack != p->ack)
+		f->overdue = 0;
 	f->g_ack = p->ack;
+	f->g_window = p->window;
 	f->flags |= COLO_RW_G_ACK;
 	if (!f->c_sent.count)
 		return COLO_NONE;
 	bpf_loop(KEPT_MAX + 1, acked_step, &a, 0);
 	if (!f->c_sent.count)
 		return COLO_NONE;
-	gap = ack_shows_gap(s, f);
+	gap = ack_shows_gap(s, f, window);
 	if (f->flags & COLO_RW_RECOVER) {
 		if (!seq_lt(p->ack, f->recover))
 			f->flags &= ~COLO_RW_RECOVER;
@@ -168,28 +225,102 @@ static __always_inline __u32 redeliver_ack(struct scratch *s, struct colo_rewrit
 	return due;
 }
 
-/* The client repeats what the guest has: it waits for an ack of what it has not. */
-static __always_inline __u32 redeliver_repeated(struct scratch *s, struct colo_rewrite *f)
+/* What the client may repeat: what the guest has, or just what it lacks. */
+enum repeats {
+	REPEATS_NOTHING,
+	REPEATS_HAD,
+	REPEATS_LACKED,
+};
+
+static __always_inline enum repeats client_repeats(const struct packet *p,
+						   const struct colo_rewrite *f)
+{
+	struct colo_frame *fr = frame_at(f->c_sent.head);
+
+	if (!fr || !(f->flags & COLO_RW_G_ACK) || !redeliver_fits(f, fr))
+		return REPEATS_NOTHING;
+	if (!seq_lt(f->g_ack, p->end))
+		return REPEATS_HAD;
+	return p->seq == f->g_ack ? REPEATS_LACKED : REPEATS_NOTHING;
+}
+
+/*
+ * It waits for an ack of what the guest has not. What it lacked comes with this
+ * packet, and its ack will show what else it lacks.
+ */
+static __always_inline __u32 redeliver_repeated(struct scratch *s, struct colo_rewrite *f,
+						enum repeats what)
 {
 	__u32 due;
 
-	if (!(f->flags & COLO_RW_G_ACK) || !f->c_sent.count || seq_lt(f->g_ack, s->pkt.end))
+	if (what == REPEATS_NOTHING)
 		return COLO_NONE;
 	recover_begin(f);
+	/* the newest that the guest has seen */
+	redeliver_stamped(s, f->c_sent.tail, 0);
+	if (what == REPEATS_LACKED)
+		return COLO_NONE;
 	due = redeliver_due(f);
 	redeliver_stamped(s, due, 0);
 	return due;
 }
 
-/* Give it, with the packet as carrier, which is lost by that. */
-static __always_inline void redeliver(struct __sk_buff *ctx, struct scratch *s, __u32 idx,
-				      __u32 guest)
+/* What the guest lacks of it. */
+static __always_inline void redeliver_send(struct __sk_buff *ctx, const struct colo_rewrite *f,
+					   __u32 idx, int how)
 {
 	struct colo_frame *fr = frame_at(idx);
+	__u32 seq;
+
+	if (!fr)
+		return;
+	seq = fr->seq;
+	if (f->flags & COLO_RW_G_ACK && seq_lt(seq, f->g_ack) && seq_lt(f->g_ack, fr->end))
+		seq = f->g_ack;
+	emit_range(ctx, idx, seq, fr->end, how);
+}
+
+/* Give it, with the packet as carrier, which is lost by that. */
+static __always_inline void redeliver(struct __sk_buff *ctx, struct scratch *s,
+				      const struct colo_rewrite *f, __u32 idx, __u32 guest)
+{
 	int how = carrier_how(ctx, s, guest);
 
-	if (fr && how >= 0)
-		emit_range(ctx, idx, fr->seq, fr->end, how);
+	if (how >= 0)
+		redeliver_send(ctx, f, idx, how);
+}
+
+/* The TSval of a record, which is left as it is if it has none. */
+static __always_inline int frame_tsval(struct scratch *s, __u32 idx, __u32 *tsval)
+{
+	struct colo_frame *fr = frame_at(idx);
+	struct options o;
+
+	if (!fr)
+		return 0;
+	__builtin_memcpy(s->out, fr->hdr, COLO_HDR_MAX);
+	options_of_out(&o, s, fr->l4_off, fr->hdr_len);
+	if (o.ts)
+		*tsval = get32(s, o.ts);
+	return !!o.ts;
+}
+
+/* By the daemon: the guest has not said anything about the first segment for long. */
+static __always_inline void redeliver_overdue(struct __sk_buff *ctx, struct scratch *s,
+					      struct colo_rewrite *f, __u32 guest)
+{
+	__u32 idx = f->c_sent.head, tsval;
+	struct colo_frame *fr = frame_at(idx);
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!fr || !is_overdue(fr, f, now) || !redeliver_fits(f, fr))
+		return;
+	f->overdue++;
+	recover_begin(f);
+	redeliver_note(f, fr, now);
+	if (frame_tsval(s, f->c_sent.tail, &tsval))
+		redeliver_stamp(idx, tsval);
+	redeliver_send(ctx, f, idx, guest << HOW_IFINDEX);
 }
 
 #endif

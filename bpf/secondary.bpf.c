@@ -171,7 +171,7 @@ static __always_inline int colo_out(struct __sk_buff *ctx, struct scratch *s,
 			v = WAITS;
 		} else if (v != WAITS && again != COLO_NONE) {
 			out_send_first(ctx, s, epoch, c);
-			redeliver(ctx, s, again, c->guest_ifindex);
+			redeliver(ctx, s, f, again, c->guest_ifindex);
 			v = WAITS;
 		}
 		word_unlock(&f->lock);
@@ -271,13 +271,13 @@ static __always_inline enum verdict in_fragment(struct __sk_buff *ctx, struct sc
 
 /* The segment's header as the guest gets it is in scratch.out. */
 static __always_inline __u32 in_keep(struct __sk_buff *ctx, struct scratch *s,
-				     struct colo_rewrite *f)
+				     struct colo_rewrite *f, struct colo_session *ses)
 {
-	__u32 again = redeliver_repeated(s, f);
+	enum repeats what = client_repeats(&s->pkt, f);
 
 	if (!(f->flags & COLO_RW_G_ACK) || seq_lt(f->g_ack, s->pkt.end))
-		redeliver_keep(ctx, s, f);
-	return again;
+		redeliver_keep(ctx, s, f, ses);
+	return redeliver_repeated(s, f, what);
 }
 
 /* Inside the gate. */
@@ -320,11 +320,11 @@ static __always_inline void colo_in(struct __sk_buff *ctx, struct scratch *s,
 		v = in_stream(ctx, s, f);
 		if (v != WAITS && s->pkt.data_len &&
 		    !(s->pkt.flags & (COLO_FR_SYN | COLO_FR_RST)))
-			again = in_keep(ctx, s, f);
+			again = in_keep(ctx, s, f, ses);
 		if (again != COLO_NONE) {
 			ctx_send_copy(ctx, c->guest_ifindex);
 			COUNT(rw_in);
-			redeliver(ctx, s, again, c->guest_ifindex);
+			redeliver(ctx, s, f, again, c->guest_ifindex);
 			v = WAITS;
 		}
 		word_unlock(&f->lock);
@@ -560,6 +560,8 @@ int control(struct __sk_buff *ctx)
 		break;
 	case COLO_CONTROL_TIMEOUT:
 		timeout(f);
+		if (f->epoch == ses->epoch && ses->mode == COLO_MODE_SECONDARY)
+			redeliver_overdue(ctx, s, f, c->guest_ifindex);
 		break;
 	case COLO_CONTROL_RECLAIM:
 		if (!reclaim_due(f))

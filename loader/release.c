@@ -18,6 +18,7 @@
 #define MS          1000000ULL
 #define SCAN_MAX_NS (1000 * MS) /* lost events are found by then */
 #define OVERDUE_NS  (100 * MS)  /* how often what is overdue is looked at */
+#define KEPT_NS     (10 * MS)   /* ... whether the guest has acknowledged what it got */
 #define ALL_EPOCHS  (~0ULL)
 #define ROUNDS_MAX  20 /* through all flows, for those whose lock was taken */
 
@@ -27,8 +28,9 @@
 struct waiting {
 	struct colo_flow_key key;
 	__u64 oldest_ns;
-	bool primary; /* frames of P, of S */
+	bool primary; /* frames of P, of S, of a client */
 	bool secondary;
+	bool client;
 };
 
 struct waiting_list {
@@ -87,6 +89,7 @@ static void merge_flows(struct waiting_list *list)
 			to->oldest_ns = from->oldest_ns;
 		to->primary |= from->primary;
 		to->secondary |= from->secondary;
+		to->client |= from->client;
 	}
 	list->count = last + 1;
 	qsort(list->flow, list->count, sizeof(*list->flow), by_age);
@@ -128,6 +131,7 @@ static int find_flows(struct datapath *dp, enum which which, __u64 below,
 		flow->oldest_ns = frame->held_ns;
 		flow->primary = state == COLO_FRAME_P;
 		flow->secondary = state == COLO_FRAME_S;
+		flow->client = state == COLO_FRAME_C;
 		list->count++;
 	}
 	merge_flows(list);
@@ -551,6 +555,8 @@ static int scan_frames(struct datapath *dp, __u64 now)
 		__u64 due = list.flow[i].oldest_ns + timeout_ns(dp);
 
 		next = earlier(next, now >= due ? now + OVERDUE_NS : due);
+		if (list.flow[i].client)
+			next = earlier(next, now + KEPT_NS);
 		if (now >= list.flow[i].oldest_ns + first)
 			work_add(&work, &list.flow[i].key, 0);
 	}
@@ -583,6 +589,10 @@ int release_tick(struct datapath *dp, __u64 now, __u64 *next_ns)
 
 	if (watch->count)
 		err = check_watched(dp, now);
+	if (dp->session->kept) {
+		dp->session->kept = 0;
+		watch->scan_ns = earlier(watch->scan_ns, now + KEPT_NS);
+	}
 	if (now >= watch->scan_ns)
 		err = first_error(err, scan_frames(dp, now));
 	err = first_error(err, sweep(dp, now));

@@ -14,7 +14,7 @@
 #include <linux/types.h>
 #endif
 
-#define COLO_ABI_VERSION     8
+#define COLO_ABI_VERSION     9
 #define COLO_PIN_ROOT        "/sys/fs/bpf/colo-bpf"
 
 #define COLO_SESSION_ID      16    /* bytes */
@@ -187,6 +187,8 @@ struct colo_session {
 	__u64 input_mark; /* with which that began in the tap, 0: with none */
 	__u32 gate_shut;  /* nothing is put into the tap: it is being marked */
 	__u32 gate_empty; /* CPUs below this are outside the gate then */
+	__u32 kept;       /* secondary: segments were kept since the daemon has cleared it */
+	__u32 reserved;
 };
 
 /* map `gates`: array by CPU. Whether it puts a client's frame into the tap. */
@@ -378,6 +380,7 @@ enum colo_frame_flag {
 	COLO_FR_PARTIAL = 1 << 12,   /* kept input whose checksum was left to the device */
 	COLO_FR_READY = 1 << 13,     /* may leave, waits for the lease */
 	COLO_FR_COMMITTED = 1 << 14, /* ... by a commit, else by a match */
+	COLO_FR_GIVEN = 1 << 15,     /* the guest was given it again */
 };
 
 /*
@@ -390,7 +393,7 @@ struct colo_frame {
 	__u32 flags; /* enum colo_frame_flag */
 	__u32 next;
 	__u32 prev;
-	__u64 held_ns; /* when it came */
+	__u64 held_ns; /* when it came; GIVEN: when the guest was last given it */
 	__u64 epoch;
 	__u32 seq;      /* first unit; a fragment's offset and more-flag */
 	__u32 end;      /* behind the last unit */
@@ -468,6 +471,10 @@ struct colo_rewrite {
 	__u32 g_ack_repeats;      /* how often it was repeated */
 	__u32 recover;            /* redelivery goes on until this is acknowledged */
 	__u32 redelivered;        /* segments that the guest was given again */
+	__u32 g_window;           /* the window of its last ack, as in the header */
+	__u32 given_window;       /* likewise when it was last given one again */
+	__u32 overdue;            /* times that one was overdue, since it acknowledged more */
+	__u32 reserved;
 };
 
 /* Bits of colo_translation.flags */
@@ -721,7 +728,7 @@ struct colo_control {
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");
-_Static_assert(sizeof(struct colo_session) == 104, "colo_session");
+_Static_assert(sizeof(struct colo_session) == 112, "colo_session");
 _Static_assert(__builtin_offsetof(struct colo_session, lease_ns) == 48,
 	       "colo_session.lease_ns");
 _Static_assert(sizeof(struct colo_translation) == 80, "colo_translation");
