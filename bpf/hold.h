@@ -19,7 +19,17 @@ static __always_inline struct colo_frame *frame_at(__u32 idx)
 static __always_inline void frame_state(struct colo_frame *fr, __u32 idx, __u32 state)
 {
 	struct colo_frame_mark *mark = bpf_map_lookup_elem(&frame_marks, &idx);
+	struct colo_session *ses = session_get();
+	__u64 bit, before;
 
+	if (state != COLO_FRAME_FREE && ses) {
+		bit = 1ULL << (idx >> ses->frame_shift & 63);
+		/* before the state: whoever sees that looks at it */
+		if (!(ses->frames_used & bit)) {
+			before = __sync_fetch_and_or(&ses->frames_used, bit);
+			asm volatile("" ::"r"(before)); /* one that is asked for is in order */
+		}
+	}
 	fr->state = state;
 	if (mark)
 		mark->state = state;

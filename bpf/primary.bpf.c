@@ -16,6 +16,7 @@
 #include "stream.h"
 #include "datagram.h"
 #include "gate.h"
+#include "inplace.h"
 #include "mirror.h"
 #include "passthrough.h"
 #include "router.h"
@@ -409,6 +410,37 @@ static __always_inline __u32 s_keep(struct __sk_buff *ctx, struct colo_flow *f, 
 	return idx;
 }
 
+/* Returns whether the packet was used. */
+static __always_inline int s_in_place(struct __sk_buff *ctx, struct release *r,
+				      struct scratch *s)
+{
+	struct colo_flow *f = r->flow;
+	__u32 idx = f->p_held.head, seq, end;
+	struct colo_frame *fr = frame_at(idx);
+	const struct packet *p = &s->pkt;
+	int ret;
+
+	if (!fr || !stream_is_usual(f) || f->flags & COLO_F_LATER || !is_partner(f, fr, p) ||
+	    !ack_covered(f, fr->flags, fr->ack) ||
+	    payload_differs(ctx, p->data_off, fr->data_off, p->data_len))
+		return 0;
+	s->carrier = idx; /* its payload is S's */
+	ret = carrier_send(ctx, idx, r->ifindex);
+	if (ret < 0)
+		return 0;
+	if (ret)
+		COUNT(port_failed);
+	seq = fr->seq;
+	end = fr->end;
+	r->spent = 1;
+	vouch(f, seq, seq, end);
+	stream_left(f, seq, end);
+	release_end(r, &f->p_held, idx);
+	COUNT(s_matched);
+	COUNT(p_released_whole);
+	return 1;
+}
+
 static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
 				     struct scratch *s)
 {
@@ -431,6 +463,11 @@ static __always_inline void s_stream(struct __sk_buff *ctx, struct release *r,
 	    (p->seq == p->end || (!s_is_ahead(f) && vouched_for(f, p->seq, p->end)))) {
 		COUNT(s_inside);
 		release_stream(r);
+		return;
+	}
+	if (s_in_place(ctx, r, s)) {
+		if (f->p_ackwait.count)
+			release_stream(r);
 		return;
 	}
 	idx = s_keep(ctx, f, f->epoch, p->seq);

@@ -18,17 +18,16 @@
 
 #include "checksum.h"
 #include "flight.h"
+#include "inplace.h"
 #include "lease.h"
 #include "linkcount.h"
 #include "progress.h"
 
 char _license[] SEC("license") = "GPL";
 
-#define SEGMENT_STEPS 64 /* of 64 bytes: more than a page has */
-#define PAYLOAD_END   4096
-#define HDR_ROOM      128 /* Ethernet, IPv6 and TCP with all options are less */
-#define L4_MASK       63  /* likewise to where TCP begins */
-#define BULK          16  /* DEV_MAP_BULK_SIZE: frames that the kernel gathers */
+#define HDR_ROOM 128 /* Ethernet, IPv6 and TCP with all options are less */
+#define L4_MASK  63  /* likewise to where TCP begins */
+#define BULK     16  /* DEV_MAP_BULK_SIZE: frames that the kernel gathers */
 
 /* What the data path must be like (all else is for tc). */
 static __always_inline int session_is_simple(const struct colo_session *ses,
@@ -47,11 +46,8 @@ static __always_inline int session_is_simple(const struct colo_session *ses,
 static __always_inline int flow_is_simple(const struct colo_flow *f,
 					  const struct colo_session *ses)
 {
-	const __u32 odd = COLO_F_MISMATCH | COLO_F_S_OLD | COLO_F_S_UNSEEN | COLO_F_PENDING |
-			  COLO_F_RST | COLO_F_BOTH_RST;
-
-	return f->epoch == *(volatile __u64 *)&ses->epoch && !(f->flags & odd) &&
-	       f->flags & COLO_F_VOUCHED && !s_is_ahead(f) && !f->p_ready.count;
+	return f->epoch == *(volatile __u64 *)&ses->epoch && stream_is_usual(f) &&
+	       !f->p_ready.count;
 }
 
 /* On its way to the port on another CPU, whose frames have no order with ours. */
@@ -323,64 +319,6 @@ int guest_out_xdp(struct ctx_buff *ctx)
 
 /* ---- the secondary's frames ---------------------------------------------------- */
 
-/* 0: the len bytes of the packet at `at` are those of the pool at `off`. */
-__noinline int payload_differs(struct ctx_buff *ctx, __u32 at, __u32 off, __u32 len)
-{
-	__u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end, *s;
-	__u8 *p = pool_entry(off);
-	int i;
-
-	/* what lies behind that is beyond the offsets' mask */
-	if (!p || at + len > PAYLOAD_END)
-		return 1;
-	for (i = 0; i < SEGMENT_STEPS; i++) {
-		if (len < 64)
-			break;
-		s = data + (at & (PAYLOAD_END - 1));
-		if (s + 64 > end ||
-		    differ64((const __u64 *)(p + POOL_BYTE(off)), (const __u64 *)s))
-			return 1;
-		at += 64;
-		off += 64;
-		len -= 64;
-	}
-	for (i = 0; i < 8; i++) {
-		if (len < 8)
-			break;
-		s = data + (at & (PAYLOAD_END - 1));
-		if (s + 8 > end || *(const __u64 *)(p + POOL_BYTE(off)) != *(const __u64 *)s)
-			return 1;
-		at += 8;
-		off += 8;
-		len -= 8;
-	}
-	for (i = 0; i < 8; i++) {
-		if (!len)
-			return 0;
-		s = data + (at & (PAYLOAD_END - 1));
-		if (s + 1 > end || p[POOL_BYTE(off)] != *s)
-			return 1;
-		at++;
-		off++;
-		len--;
-	}
-	return 1;
-}
-
-/* S's frame is the partner of this one of P, which is the next to leave. */
-static __always_inline int is_partner(const struct colo_flow *f, const struct colo_frame *fr,
-				      const struct packet *p)
-{
-	const __u32 odd = COLO_FR_SYN | COLO_FR_FIN | COLO_FR_RST | COLO_FR_URG;
-	struct colo_frame *next = frame_at(fr->next);
-
-	return fr->seq == p->seq && fr->end == p->end && p->data_len &&
-	       fr->hdr_len == p->hdr_len && fr->l3_off == p->l3_off &&
-	       fr->l4_off == p->l4_off && !fr->vlan_proto && !(fr->flags & odd) &&
-	       fr->vouched == fr->seq && fr->released == fr->seq && f->vouch_end == fr->seq &&
-	       (!next || seq_leq(fr->end, next->seq));
-}
-
 /* P's ack, by what S has acked with this frame. */
 static __always_inline int is_covered(const struct colo_flow *f, const struct colo_frame *fr,
 				      const struct packet *p)
@@ -436,8 +374,7 @@ static __always_inline int s_release(struct ctx_buff *ctx, struct scratch *s,
 	const struct packet *p = &s->pkt;
 	int ret;
 
-	if (!count || !fr || f->epoch != epoch || f->s_wait.count || f->p_commit.count ||
-	    f->p_ackwait.count || f->s_next_epoch.count || !is_partner(f, fr, p) ||
+	if (!count || !fr || f->epoch != epoch || f->p_ackwait.count || !is_partner(f, fr, p) ||
 	    !is_covered(f, fr, p) || flight_elsewhere(&f->xdp_data, now) ||
 	    payload_differs(ctx, p->data_off + COLO_LINK_TAG_LEN, fr->data_off, p->data_len))
 		return XDP_PASS;

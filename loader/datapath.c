@@ -439,6 +439,7 @@ static void reset_frames(struct datapath *dp)
 		if (frames[i].state != COLO_FRAME_FREE || frames[i].held_ns)
 			memset(&frames[i], 0, sizeof(frames[i]));
 	memset((void *)dp->marks, 0, marks_bytes(dp));
+	dp->session->frames_used = 0;
 }
 
 static int reset_inputs(struct datapath *dp)

@@ -120,6 +120,20 @@ struct datapath {
 	struct datapath_link link;
 };
 
+/*
+ * The first record from i on that may be in use; max_frames: there is none. Begin
+ * with 0, go on with the next.
+ */
+static inline __u32 datapath_frame(const struct datapath *dp, __u32 i)
+{
+	__u32 shift = dp->session->frame_shift;
+	__u64 used = dp->session->frames_used;
+
+	while (i < dp->max_frames && !(used >> (i >> shift) & 1))
+		i = ((i >> shift) + 1) << shift;
+	return i < dp->max_frames ? i : dp->max_frames;
+}
+
 /* Names of the maps and programs, in the objects and as pins. */
 extern const char *const datapath_map_names[MAP_COUNT];
 extern const char *const datapath_prog_names[PROG_COUNT];

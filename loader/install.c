@@ -51,7 +51,10 @@ static struct colo_abi abi_from(const struct datapath_options *o)
 static int fill_maps(const struct image *image, const struct colo_abi *abi,
 		     const struct colo_config *config)
 {
-	struct colo_session session = {.mode = COLO_MODE_SHUT};
+	struct colo_session session = {
+		.mode = COLO_MODE_SHUT,
+		.frame_shift = pool_frame_shift(config),
+	};
 	__u32 zero = 0;
 	int err;
 

@@ -72,6 +72,15 @@ static int list_refill(const struct list *list, __u64 taken)
 	return list_push(list, depth);
 }
 
+__u32 pool_frame_shift(const struct colo_config *config)
+{
+	__u32 shift = 0;
+
+	while ((config->max_frames - 1) >> shift >= 64)
+		shift++;
+	return shift;
+}
+
 static void lists(struct list list[3], int free_frames, int free_small, int free_big,
 		  const struct colo_config *config)
 {

@@ -19,6 +19,9 @@ void pool_config_defaults(struct colo_config *config);
 /* Entries of the map `pool`; 0: more than POOL_ENTRIES_MAX. */
 __u32 pool_entries(const struct colo_config *config);
 
+/* So that a word has a bit for each 1 << shift records. */
+__u32 pool_frame_shift(const struct colo_config *config);
+
 /* Fill the empty free lists. 0 or -errno. */
 int pool_fill(int free_frames, int free_small, int free_big, const struct colo_config *config);
 

@@ -108,7 +108,7 @@ static int find_flows(struct datapath *dp, enum which which, __u64 below,
 
 	list->count = 0;
 	list->flow = NULL;
-	for (__u32 i = 0; i < dp->max_frames; i++)
+	for (__u32 i = datapath_frame(dp, 0); i < dp->max_frames; i = datapath_frame(dp, i + 1))
 		count += is_waiting(dp, i, which);
 	if (!count)
 		return 0;
@@ -117,7 +117,8 @@ static int find_flows(struct datapath *dp, enum which which, __u64 below,
 	list->flow = malloc(count * sizeof(*list->flow));
 	if (!list->flow)
 		return -ENOMEM;
-	for (__u32 i = 0; i < dp->max_frames && list->count < count; i++) {
+	for (__u32 i = datapath_frame(dp, 0); i < dp->max_frames && list->count < count;
+	     i = datapath_frame(dp, i + 1)) {
 		const volatile struct colo_frame *frame = &dp->frames[i];
 		struct waiting *flow = &list->flow[list->count];
 		enum colo_frame_state state = dp->marks[i].state;
@@ -207,14 +208,15 @@ static long find_held(struct datapath *dp, struct held **list)
 	long count = 0, found = 0;
 
 	*list = NULL;
-	for (__u32 i = 0; i < dp->max_frames; i++)
+	for (__u32 i = datapath_frame(dp, 0); i < dp->max_frames; i = datapath_frame(dp, i + 1))
 		count += dp->marks[i].state == COLO_FRAME_P;
 	if (!count)
 		return 0;
 	*list = calloc(count, sizeof(**list));
 	if (!*list)
 		return -1;
-	for (__u32 i = 0; i < dp->max_frames && found < count; i++) {
+	for (__u32 i = datapath_frame(dp, 0); i < dp->max_frames && found < count;
+	     i = datapath_frame(dp, i + 1)) {
 		const volatile struct colo_frame *frame = &dp->frames[i];
 
 		if (dp->marks[i].state != COLO_FRAME_P)
@@ -608,7 +610,8 @@ __u64 release_oldest(const struct datapath *dp)
 {
 	__u64 oldest = 0;
 
-	for (__u32 i = 0; i < dp->max_frames; i++) {
+	for (__u32 i = datapath_frame(dp, 0); i < dp->max_frames;
+	     i = datapath_frame(dp, i + 1)) {
 		__u64 held;
 
 		if (dp->marks[i].state != COLO_FRAME_P || !is_waiting(dp, i, WHICH_UNREADY))

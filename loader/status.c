@@ -31,10 +31,11 @@ static json_t *describe_frames(const struct datapath *dp)
 	__u32 count[COLO_FRAME_I + 1] = {}, ready = 0;
 	json_t *object = json_object();
 
-	for (__u32 i = 0; i < dp->max_frames; i++) {
+	for (__u32 i = datapath_frame(dp, 0); i < dp->max_frames;
+	     i = datapath_frame(dp, i + 1)) {
 		enum colo_frame_state state = dp->marks[i].state;
 
-		if (state <= COLO_FRAME_I)
+		if (state != COLO_FRAME_FREE && state <= COLO_FRAME_I)
 			count[state]++;
 		ready += state == COLO_FRAME_P && dp->frames[i].flags & COLO_FR_READY;
 	}
@@ -43,7 +44,9 @@ static json_t *describe_frames(const struct datapath *dp)
 	output_number(object, "secondary", count[COLO_FRAME_S]);
 	output_number(object, "client", count[COLO_FRAME_C]);
 	output_number(object, "input", count[COLO_FRAME_I]);
-	output_number(object, "free", count[COLO_FRAME_FREE]);
+	output_number(object, "free",
+		      dp->max_frames - count[COLO_FRAME_P] - count[COLO_FRAME_S] -
+			      count[COLO_FRAME_C] - count[COLO_FRAME_I]);
 	return object;
 }
 

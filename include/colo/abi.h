@@ -188,7 +188,12 @@ struct colo_session {
 	__u32 gate_shut;  /* nothing is put into the tap: it is being marked */
 	__u32 gate_empty; /* CPUs below this are outside the gate then */
 	__u32 kept;       /* secondary: segments were kept since the daemon has cleared it */
-	__u32 reserved;
+	/*
+	 * A bit for each 1 << frame_shift records of `frames`, from the first: one of
+	 * them has been in use. Who looks for those that are needs no others.
+	 */
+	__u32 frame_shift;
+	__u64 frames_used;
 };
 
 /* map `gates`: array by CPU. Whether it puts a client's frame into the tap. */
@@ -728,7 +733,7 @@ struct colo_control {
 };
 
 _Static_assert(sizeof(struct colo_flow_key) == 44, "colo_flow_key");
-_Static_assert(sizeof(struct colo_session) == 112, "colo_session");
+_Static_assert(sizeof(struct colo_session) == 120, "colo_session");
 _Static_assert(__builtin_offsetof(struct colo_session, lease_ns) == 48,
 	       "colo_session.lease_ns");
 _Static_assert(sizeof(struct colo_translation) == 80, "colo_translation");
