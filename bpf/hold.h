@@ -173,7 +173,7 @@ static __always_inline void frame_fill(struct colo_frame *fr, const struct packe
  * Keep the packet that scratch.pkt describes. Returns the record's index, or
  * COLO_NONE with nothing kept: no record, no block, or the packet unreadable.
  */
-__noinline __u32 frame_take(struct ctx_buff *ctx, __u32 state, __u64 epoch)
+__noinline __u32 frame_take(struct ctx_buff *ctx, __u32 state, __u64 epoch, __u64 now)
 {
 	struct scratch *s = scratch_get();
 	struct colo_frame *fr;
@@ -194,7 +194,7 @@ __noinline __u32 frame_take(struct ctx_buff *ctx, __u32 state, __u64 epoch)
 			return COLO_NONE;
 		}
 	}
-	frame_fill(fr, &s->pkt, bpf_ktime_get_ns());
+	frame_fill(fr, &s->pkt, now);
 	__builtin_memcpy(fr->hdr, s->pkt.hdr, COLO_HDR_MAX);
 	fr->data_off = off;
 	fr->epoch = epoch;

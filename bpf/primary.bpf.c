@@ -128,7 +128,7 @@ static __always_inline __u32 hold(struct __sk_buff *ctx, struct colo_flow *f, __
 		unheld(&f->key, COLO_REASON_QUEUE_FULL, seq);
 		return COLO_NONE;
 	}
-	idx = frame_take(ctx, COLO_FRAME_P, f->epoch);
+	idx = frame_take(ctx, COLO_FRAME_P, f->epoch, f->seen_ns);
 	if (idx == COLO_NONE)
 		unheld(&f->key, COLO_REASON_POOL_FULL, seq);
 	return idx;
@@ -157,6 +157,19 @@ static __always_inline void tell_isn(struct __sk_buff *ctx, __u64 epoch)
 
 	if (c && !link_send_copy(ctx, COLO_LINK_CONTROL, epoch, c->link_ifindex))
 		COUNT(control_sent);
+}
+
+/*
+ * The units of scratch.pkt, which is held now, are behind all that S has shown, and
+ * nothing before them may leave that has not: there is nothing to do but to wait.
+ */
+static __always_inline int p_waits(const struct colo_flow *f, const struct packet *p)
+{
+	struct colo_frame *head = frame_at(f->p_held.head);
+
+	return head && head->vouched == head->released && stream_is_usual(f) &&
+	       !f->s_wait.count && !(p->flags & (COLO_FR_SYN | COLO_FR_RST)) &&
+	       seq_leq(f->vouch_end, p->seq);
 }
 
 static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, struct packet *p)
@@ -194,6 +207,10 @@ static __always_inline int p_stream(struct __sk_buff *ctx, struct release *r, st
 		return CTX_DROP;
 	}
 	stream_insert(&f->p_held, idx, p->seq, p->flags);
+	if (p_waits(f, p)) {
+		COUNT(p_held);
+		return CTX_DROP;
+	}
 	if (p->flags & COLO_FR_SYN && syn_options(idx) & SYN_UNTRANSLATABLE)
 		request(COLO_REASON_UNTRANSLATABLE, &f->key, p->seq);
 	s->carrier = COLO_NONE;
@@ -402,7 +419,7 @@ static __always_inline __u32 s_keep(struct __sk_buff *ctx, struct colo_flow *f, 
 	if (!c || f->s_wait.count + f->s_next_epoch.count >= c->queue_max)
 		reason = COLO_REASON_QUEUE_FULL;
 	else
-		idx = frame_take(ctx, COLO_FRAME_S, epoch);
+		idx = frame_take(ctx, COLO_FRAME_S, epoch, f->seen_ns);
 	if (idx == COLO_NONE) {
 		COUNT(s_unheld);
 		request(reason, &f->key, seq);

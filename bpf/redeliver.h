@@ -43,7 +43,7 @@ static __always_inline void redeliver_keep(struct __sk_buff *ctx, struct scratch
 	if (tail && !seq_lt(tail->end, s->pkt.end))
 		return;
 	if (f->c_sent.count < KEPT_MAX) {
-		idx = frame_take(ctx, COLO_FRAME_C, f->epoch);
+		idx = frame_take(ctx, COLO_FRAME_C, f->epoch, f->seen_ns);
 		fr = frame_at(idx);
 	}
 	if (!fr) {

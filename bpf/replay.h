@@ -67,7 +67,7 @@ static __always_inline int input_append(struct __sk_buff *ctx, struct colo_input
 
 	if (!in || input_is_full(ring))
 		return 0;
-	idx = frame_take(ctx, COLO_FRAME_I, epoch);
+	idx = frame_take(ctx, COLO_FRAME_I, epoch, bpf_ktime_get_ns());
 	fr = frame_at(idx);
 	if (!fr)
 		return 0;

@@ -267,7 +267,7 @@ static __always_inline int wait_add(struct __sk_buff *ctx, struct colo_rewrite *
 	__u32 idx = COLO_NONE, reason = COLO_REASON_QUEUE_FULL;
 
 	if (q->count < WAIT_MAX) {
-		idx = frame_take(ctx, state, f->epoch);
+		idx = frame_take(ctx, state, f->epoch, f->seen_ns);
 		reason = COLO_REASON_POOL_FULL;
 	}
 	if (idx == COLO_NONE) {
