@@ -18,6 +18,7 @@
 #define TRY_NS         (100 * MS_NS)  /* a frame waits, and the peer's daemon is gone */
 #define TRY_AGAIN_NS   (1000 * MS_NS)
 #define ADOPT_GRACE_NS (1000 * MS_NS) /* for the first heartbeat after a restart */
+#define LATE_NS        (2 * MS_NS)    /* a heartbeat may be */
 
 void daemon_end(struct daemon *d, int status)
 {
@@ -628,9 +629,17 @@ void daemon_timers(struct daemon *d)
 	replica_watch(d, now);
 }
 
+/* A little late with a tick: that saves a wake-up. */
+static __u64 heartbeat_next(const struct daemon *d)
+{
+	bool soon = d->tick_ns > d->heartbeat_ns && d->tick_ns - d->heartbeat_ns < LATE_NS;
+
+	return soon ? d->tick_ns : d->heartbeat_ns;
+}
+
 __u64 daemon_next(const struct daemon *d)
 {
-	const __u64 timers[] = {d->tick_ns, d->heartbeat_ns,   d->ask_ns,
+	const __u64 timers[] = {d->tick_ns, heartbeat_next(d), d->ask_ns,
 				d->take_ns, d->replica.ask_ns, tasks_next(&d->tasks)};
 	__u64 next = timers[0];
 
