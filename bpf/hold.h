@@ -7,6 +7,7 @@
 #define COLO_BPF_HOLD_H
 
 #include "event.h"
+#include "freelist.h"
 #include "parse.h"
 
 #define CHUNK 4096 /* bytes that are copied at a time */
@@ -56,9 +57,11 @@ static __always_inline __u8 *pool_at(__u32 off)
 
 static __always_inline __u32 block_take(__u32 len)
 {
-	__u32 off;
+	__u32 off = COLO_NONE;
 
-	if (len <= COLO_SMALL_SIZE && !bpf_map_pop_elem(&free_small, &off))
+	if (len <= COLO_SMALL_SIZE)
+		off = list_take(COLO_LIST_SMALL);
+	if (off != COLO_NONE)
 		return off;
 	if (len <= COLO_BIG_SIZE && !bpf_map_pop_elem(&free_big, &off))
 		return off;
@@ -72,7 +75,7 @@ static __always_inline void block_give(__u32 off)
 	if (!c)
 		return;
 	if (off >> POOL_SHIFT < COLO_SMALL_ENTRIES(c->small_blocks))
-		bpf_map_push_elem(&free_small, &off, 0);
+		list_give(COLO_LIST_SMALL, off);
 	else
 		bpf_map_push_elem(&free_big, &off, 0);
 }
@@ -140,7 +143,7 @@ __noinline int frame_give(__u32 idx)
 		block_give(fr->data_off);
 	frame_state(fr, idx, COLO_FRAME_FREE);
 	fr->data_off = COLO_NONE;
-	bpf_map_push_elem(&free_frames, &idx, 0);
+	list_give(COLO_LIST_FRAMES, idx);
 	COUNT(frames_given);
 	return 0;
 }
@@ -179,7 +182,10 @@ __noinline __u32 frame_take(struct ctx_buff *ctx, __u32 state, __u64 epoch, __u6
 	struct colo_frame *fr;
 	__u32 idx, off = COLO_NONE;
 
-	if (!s || bpf_map_pop_elem(&free_frames, &idx))
+	if (!s)
+		return COLO_NONE;
+	idx = list_take(COLO_LIST_FRAMES);
+	if (idx == COLO_NONE)
 		return COLO_NONE;
 	COUNT(frames_taken);
 	fr = frame_at(idx);

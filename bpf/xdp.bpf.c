@@ -247,7 +247,8 @@ static __always_inline __u32 segment_take(struct ctx_buff *ctx, const struct pac
 	__u32 idx, off, n = p->hdr_len;
 	struct colo_frame *fr;
 
-	if (bpf_map_pop_elem(&free_frames, &idx))
+	idx = list_take(COLO_LIST_FRAMES);
+	if (idx == COLO_NONE)
 		return COLO_NONE;
 	COUNT(frames_taken);
 	fr = frame_at(idx);

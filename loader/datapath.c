@@ -32,6 +32,7 @@ const char *const datapath_map_names[MAP_COUNT] = {
 	[MAP_FREE_FRAMES] = "free_frames",
 	[MAP_FREE_SMALL] = "free_small",
 	[MAP_FREE_BIG] = "free_big",
+	[MAP_MAGAZINES] = "magazines",
 	[MAP_POLICY] = "policy",
 	[MAP_PASSTHROUGH] = "passthrough",
 	[MAP_TRANSLATIONS] = "translations",
@@ -126,6 +127,7 @@ static int check_map(const char *name, enum datapath_map map, int fd, enum colo_
 		[MAP_FREE_FRAMES] = sizeof(__u32),
 		[MAP_FREE_SMALL] = sizeof(__u32),
 		[MAP_FREE_BIG] = sizeof(__u32),
+		[MAP_MAGAZINES] = sizeof(struct colo_magazine),
 		[MAP_POLICY] = sizeof(__u32),
 		[MAP_PASSTHROUGH] = sizeof(struct colo_passthrough),
 		[MAP_TRANSLATIONS] = sizeof(struct colo_translation),
@@ -467,6 +469,8 @@ int datapath_reset(struct datapath *dp)
 	err = datapath_counters(dp, &counters);
 	if (!err)
 		err = datapath_clear_flows(dp);
+	if (!err)
+		err = pool_magazines(dp->map_fd[MAP_MAGAZINES], dp->config);
 	if (!err)
 		err = pool_refill(dp->map_fd[MAP_FREE_FRAMES], dp->map_fd[MAP_FREE_SMALL],
 				  dp->map_fd[MAP_FREE_BIG], dp->config, counters.frames_taken);

@@ -91,6 +91,7 @@ static int image_sizes(const struct image *image, enum colo_role role,
 		[MAP_FREE_FRAMES] = config->max_frames,
 		[MAP_FREE_SMALL] = config->small_blocks,
 		[MAP_FREE_BIG] = config->big_blocks ? config->big_blocks : 1,
+		[MAP_MAGAZINES] = COLO_MAGAZINES * libbpf_num_possible_cpus(),
 		[MAP_GATES] = libbpf_num_possible_cpus(),
 	};
 	int err = 0;

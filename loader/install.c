@@ -66,6 +66,8 @@ static int fill_maps(const struct image *image, const struct colo_abi *abi,
 	if (!err)
 		err = policy_fill(image_map_fd(image, MAP_POLICY));
 	if (!err)
+		err = pool_magazines(image_map_fd(image, MAP_MAGAZINES), config);
+	if (!err)
 		err = pool_fill(image_map_fd(image, MAP_FREE_FRAMES),
 				image_map_fd(image, MAP_FREE_SMALL),
 				image_map_fd(image, MAP_FREE_BIG), config);

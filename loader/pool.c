@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 
 #include "log.h"
 #include "pool.h"
@@ -79,6 +80,29 @@ __u32 pool_frame_shift(const struct colo_config *config)
 	while ((config->max_frames - 1) >> shift >= 64)
 		shift++;
 	return shift;
+}
+
+/* All of them together have an eighth of what there is at most. */
+static __u32 magazine_depth(const struct colo_config *config, int cpus)
+{
+	__u32 least = config->max_frames < config->small_blocks ? config->max_frames :
+								  config->small_blocks;
+	__u32 depth = least / (8 * cpus);
+
+	return depth < COLO_MAGAZINE ? depth : COLO_MAGAZINE;
+}
+
+int pool_magazines(int magazines, const struct colo_config *config)
+{
+	int cpus = libbpf_num_possible_cpus(), err = cpus < 0 ? cpus : 0;
+	struct colo_magazine empty = {};
+
+	if (err)
+		return err;
+	empty.depth = magazine_depth(config, cpus);
+	for (__u32 i = 0; !err && i < COLO_MAGAZINES * (__u32)cpus; i++)
+		err = bpf_map_update_elem(magazines, &i, &empty, 0);
+	return err;
 }
 
 static void lists(struct list list[3], int free_frames, int free_small, int free_big,

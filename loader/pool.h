@@ -2,7 +2,8 @@
 /*
  * The pool of held frames: its layout, and the free lists. The pool has the
  * small blocks first, then the big ones; free_small and free_big hold byte
- * offsets, free_frames indices. Popped, the low ones come first.
+ * offsets, free_frames indices. Popped, the low ones come first. Before two of
+ * them each CPU has a magazine: bpf/freelist.h.
  */
 #ifndef COLO_POOL_H
 #define COLO_POOL_H
@@ -21,6 +22,9 @@ __u32 pool_entries(const struct colo_config *config);
 
 /* So that a word has a bit for each 1 << shift records. */
 __u32 pool_frame_shift(const struct colo_config *config);
+
+/* Empty magazines, and how much each may hold. 0 or -errno. */
+int pool_magazines(int magazines, const struct colo_config *config);
 
 /* Fill the empty free lists. 0 or -errno. */
 int pool_fill(int free_frames, int free_small, int free_big, const struct colo_config *config);

@@ -148,6 +148,26 @@ struct colo_xdp_cpu {
 	__u64 reserved[6];
 };
 
+/*
+ * map `magazines`: array, one of each list for each CPU. Free records and small
+ * blocks that were given back last and are taken first. bpf/freelist.h
+ */
+enum colo_list {
+	COLO_LIST_FRAMES,
+	COLO_LIST_SMALL,
+	COLO_MAGAZINES,
+};
+
+#define COLO_MAGAZINE 61
+#define COLO_CPUS_MAX 8192
+
+struct colo_magazine {
+	__u32 busy;
+	__u32 count;
+	__u32 depth; /* the most that it takes, 0: the pool is too small for that */
+	__u32 value[COLO_MAGAZINE];
+};
+
 /* The last frame that a flow has released by XDP: number `serial` of its CPU. */
 struct colo_xdp_last {
 	__u64 serial; /* 0: none */
@@ -742,6 +762,7 @@ _Static_assert(sizeof(struct colo_xdp_cpu) == 64, "colo_xdp_cpu");
 _Static_assert(sizeof(struct colo_xdp_last) == 24, "colo_xdp_last");
 _Static_assert(sizeof(struct colo_event) == 80, "colo_event");
 _Static_assert(sizeof(struct colo_gate) == 64, "colo_gate");
+_Static_assert(sizeof(struct colo_magazine) == 256, "colo_magazine");
 _Static_assert(sizeof(struct colo_control) == 88, "colo_control");
 _Static_assert(sizeof(struct colo_frame) % 8 == 0, "colo_frame");
 _Static_assert(sizeof(struct colo_checkpoint) == 208, "colo_checkpoint");
