@@ -14,20 +14,27 @@
 
 #include "rewrite.h"
 
-#define KEPT_MAX    512         /* segments of a flow */
-#define REPEATS     3           /* acks that say that one is missing (RFC 5681) */
-#define AGAIN_NS    3000000ULL  /* one segment is not given more often */
-#define OVERDUE_NS  50000000ULL /* above the delay of an ack, 40 ms in Linux */
-#define KNOWN_NS    10000000ULL /* ... where the guest has said that one is missing */
-#define OVERDUE_MAX 4           /* times that they are doubled */
+#define KEPT_MAX    512          /* segments of a flow */
+#define REPEATS     3            /* acks that say that one is missing (RFC 5681) */
+#define AGAIN_NS    3000000ULL   /* one segment is not given more often */
+#define OVERDUE_NS  50000000ULL  /* above the delay of an ack, 40 ms in Linux */
+#define KNOWN_NS    10000000ULL  /* ... where the guest has said that one is missing */
+#define OVERDUE_MAX 800000000ULL /* both are doubled each time, up to this */
+#define OVERDUE_END 10           /* times; then it is the client's to repeat */
+
+/* The guest has acknowledged what it was given again, and nothing else since. */
+static __always_inline int only_given_came(const struct colo_rewrite *f)
+{
+	return f->flags & COLO_RW_PROBE && f->g_ack == f->given;
+}
 
 static __always_inline int is_overdue(const struct colo_frame *fr, const struct colo_rewrite *f,
 				      __u64 now)
 {
-	__u32 times = f->overdue < OVERDUE_MAX ? f->overdue : OVERDUE_MAX;
-	__u64 ns = f->flags & COLO_RW_RECOVER || f->g_ack_repeats ? KNOWN_NS : OVERDUE_NS;
+	__u64 ns = f->g_ack_repeats || only_given_came(f) ? KNOWN_NS : OVERDUE_NS;
 
-	return fr->held_ns + (ns << times) <= now;
+	ns <<= f->overdue & 15;
+	return fr->held_ns + (ns < OVERDUE_MAX ? ns : OVERDUE_MAX) <= now;
 }
 
 /*
@@ -146,6 +153,7 @@ static __always_inline void redeliver_note(struct colo_rewrite *f, struct colo_f
 {
 	fr->held_ns = now;
 	fr->flags |= COLO_FR_GIVEN;
+	f->given = fr->end;
 	f->given_window = f->g_window;
 	f->redelivered++;
 	COUNT(rw_in_redelivered);
@@ -183,6 +191,7 @@ static __always_inline void recover_begin(struct colo_rewrite *f)
 		return;
 	f->recover = fr->end;
 	f->flags |= COLO_RW_RECOVER;
+	f->flags &= ~COLO_RW_PROBE;
 }
 
 /* The guest acknowledges: what it has is forgotten. Returns as redeliver_due(). */
@@ -191,15 +200,19 @@ static __always_inline __u32 redeliver_ack(struct scratch *s, struct colo_rewrit
 	struct packet *p = &s->pkt;
 	struct acked a = {.flow = f, .ack = p->ack};
 	__u32 due, window = f->g_window;
-	int gap;
+	struct colo_frame *fr;
+	int gap, more;
 
+	if (p->flags & COLO_FR_RST)
+		sent_forget(f);
 	if (!(p->flags & COLO_FR_ACK) || p->flags & (COLO_FR_SYN | COLO_FR_RST))
 		return COLO_NONE;
 	if (f->flags & COLO_RW_G_ACK && f->g_ack == p->ack && !p->data_len)
 		f->g_ack_repeats++;
 	else
 		f->g_ack_repeats = 0;
-	if (f->g_ack != p->ack)
+	more = f->g_ack != p->ack;
+	if (more)
 		f->overdue = 0;
 	f->g_ack = p->ack;
 	f->g_window = p->window;
@@ -207,18 +220,25 @@ static __always_inline __u32 redeliver_ack(struct scratch *s, struct colo_rewrit
 	if (!f->c_sent.count)
 		return COLO_NONE;
 	bpf_loop(KEPT_MAX + 1, acked_step, &a, 0);
-	if (!f->c_sent.count)
+	fr = frame_at(f->c_sent.head);
+	if (!fr || !seq_lt(p->ack, f->recover))
+		f->flags &= ~(COLO_RW_RECOVER | COLO_RW_PROBE);
+	if (!fr)
 		return COLO_NONE;
+	/* its time begins anew (RFC 6298 5.3) */
+	if (more && !(fr->flags & COLO_FR_GIVEN))
+		fr->held_ns = f->seen_ns;
 	gap = ack_shows_gap(s, f, window);
-	if (f->flags & COLO_RW_RECOVER) {
-		if (!seq_lt(p->ack, f->recover))
-			f->flags &= ~COLO_RW_RECOVER;
-		else if (!f->g_ack_repeats)
-			gap = 1; /* the next gap */
+	if (f->flags & COLO_RW_PROBE) {
+		/* it had more than that: it is slow, and has lost nothing (RFC 5682) */
+		if (seq_lt(f->given, p->ack))
+			f->flags &= ~(COLO_RW_RECOVER | COLO_RW_PROBE);
+	} else if (f->flags & COLO_RW_RECOVER && !f->g_ack_repeats) {
+		gap = 1; /* the next gap */
 	}
 	if (!gap)
 		return COLO_NONE;
-	if (!(f->flags & COLO_RW_RECOVER))
+	if (!(f->flags & COLO_RW_RECOVER) || f->flags & COLO_RW_PROBE)
 		recover_begin(f);
 	due = redeliver_due(f);
 	redeliver_stamped(s, due, 4);
@@ -309,14 +329,21 @@ static __always_inline int frame_tsval(struct scratch *s, __u32 idx, __u32 *tsva
 static __always_inline void redeliver_overdue(struct __sk_buff *ctx, struct scratch *s,
 					      struct colo_rewrite *f, __u32 guest)
 {
-	__u32 idx = f->c_sent.head, tsval;
+	__u32 idx = f->c_sent.head, tsval, probe;
 	struct colo_frame *fr = frame_at(idx);
 	__u64 now = bpf_ktime_get_ns();
 
 	if (!fr || !is_overdue(fr, f, now) || !redeliver_fits(f, fr))
 		return;
+	if (f->overdue == OVERDUE_END) {
+		sent_forget(f);
+		return;
+	}
+	probe = !f->g_ack_repeats && !only_given_came(f);
 	f->overdue++;
 	recover_begin(f);
+	if (probe)
+		f->flags |= COLO_RW_PROBE;
 	redeliver_note(f, fr, now);
 	if (frame_tsval(s, f->c_sent.tail, &tsval))
 		redeliver_stamp(idx, tsval);

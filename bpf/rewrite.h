@@ -71,6 +71,16 @@ static long drop_step(__u32 step __unused, void *arg)
 	return 0;
 }
 
+/* What the guest has not acknowledged it is not given again. */
+static __always_inline void sent_forget(struct colo_rewrite *f)
+{
+	struct colo_queue *q = &f->c_sent;
+
+	if (q->count)
+		bpf_loop(DROP_MAX, drop_step, &q, 0);
+	f->flags &= ~(COLO_RW_G_ACK | COLO_RW_RECOVER | COLO_RW_PROBE);
+}
+
 /* What waits for an offset that will never come, or for an ack, is dropped. */
 static __always_inline void rewrite_forget(struct colo_rewrite *f)
 {
@@ -83,10 +93,7 @@ static __always_inline void rewrite_forget(struct colo_rewrite *f)
 	q = &f->c_wait;
 	if (q->count)
 		bpf_loop(DROP_MAX, drop_step, &q, 0);
-	q = &f->c_sent;
-	if (q->count)
-		bpf_loop(DROP_MAX, drop_step, &q, 0);
-	f->flags &= ~(COLO_RW_G_ACK | COLO_RW_RECOVER);
+	sent_forget(f);
 }
 
 /*

@@ -40,6 +40,7 @@ static __always_inline enum verdict out_syn(struct __sk_buff *ctx, struct scratc
 	if (!(f->flags & COLO_RW_S_ISN) || f->s_isn != p->seq) {
 		if (f->flags & COLO_RW_S_ISN)
 			rewrite_new_life(f);
+		sent_forget(f);
 		f->flags &= ~(COLO_RW_OLD | COLO_RW_ECHO | COLO_RW_C_FIN | COLO_RW_RST);
 		if (!(p->flags & COLO_FR_FIN))
 			f->flags &= ~COLO_RW_G_FIN;
@@ -318,7 +319,9 @@ static __always_inline void colo_in(struct __sk_buff *ctx, struct scratch *s,
 		rewrite_reset(f, ses->epoch);
 		f->seen_ns = bpf_ktime_get_ns();
 		v = in_stream(ctx, s, f);
-		if (v != WAITS && s->pkt.data_len &&
+		if (s->pkt.flags & COLO_FR_RST)
+			sent_forget(f);
+		if (v != WAITS && s->pkt.data_len && s->pkt.flags & COLO_FR_ACK &&
 		    !(s->pkt.flags & (COLO_FR_SYN | COLO_FR_RST)))
 			again = in_keep(ctx, s, f, ses);
 		if (again != COLO_NONE) {

@@ -89,6 +89,7 @@ struct datapath_watch {
 	} flow[DATAPATH_WATCH_MAX];
 	__u32 count;
 	__u64 scan_ns; /* when the frames are to be looked at */
+	__u64 kept_ns; /* how long after a client's was kept */
 	struct datapath_cursor flows, translations;
 	struct addresses addresses; /* of the guest, as far as the sweeps have met them */
 };

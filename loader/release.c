@@ -19,6 +19,7 @@
 #define SCAN_MAX_NS (1000 * MS) /* lost events are found by then */
 #define OVERDUE_NS  (100 * MS)  /* how often what is overdue is looked at */
 #define KEPT_NS     (10 * MS)   /* ... whether the guest has acknowledged what it got */
+#define KEPT_SHARE  8           /* ... but the pause is so much longer than the look */
 #define ALL_EPOCHS  (~0ULL)
 #define ROUNDS_MAX  20 /* through all flows, for those whose lock was taken */
 
@@ -539,6 +540,11 @@ static __u64 earlier(__u64 a, __u64 b)
 	return a < b ? a : b;
 }
 
+static __u64 later(__u64 a, __u64 b)
+{
+	return a > b ? a : b;
+}
+
 /*
  * Flows whose frames wait: is one overdue, or was an event for it lost? The
  * program decides, and releases what is pending.
@@ -548,23 +554,28 @@ static int scan_frames(struct datapath *dp, __u64 now)
 	struct work work = {.dp = dp, .op = COLO_CONTROL_TIMEOUT};
 	__u64 next = now + earlier(timeout_ns(dp), SCAN_MAX_NS);
 	__u64 first = earlier(timeout_ns(dp), dp->config->reorder_ms * MS);
+	__u64 kept_first = earlier(timeout_ns(dp), KEPT_NS), begun = clock_now();
 	/* with a lease, what is ready waits for XDP's frames */
 	enum which which = lease_is_out(dp) ? WHICH_UNREADY : WHICH_ALL;
 	struct waiting_list list;
 	int err = find_flows(dp, which, ALL_EPOCHS, &list);
+	bool kept = false;
 
 	for (__u32 i = 0; i < list.count; i++) {
 		__u64 due = list.flow[i].oldest_ns + timeout_ns(dp);
 
 		next = earlier(next, now >= due ? now + OVERDUE_NS : due);
-		if (list.flow[i].client)
-			next = earlier(next, now + KEPT_NS);
-		if (now >= list.flow[i].oldest_ns + first)
+		kept |= list.flow[i].client;
+		if (now >= list.flow[i].oldest_ns + (list.flow[i].client ? kept_first : first))
 			work_add(&work, &list.flow[i].key, 0);
 	}
 	free(list.flow);
-	dp->watch.scan_ns = next > now + MS ? next : now + MS;
-	return first_error(err, work_finish(&work));
+	err = first_error(err, work_finish(&work));
+	dp->watch.kept_ns = later(KEPT_NS, KEPT_SHARE * (clock_now() - begun));
+	if (kept)
+		next = earlier(next, now + dp->watch.kept_ns);
+	dp->watch.scan_ns = later(next, now + MS);
+	return err;
 }
 
 /* Flows that the ring buffer asked to look at after reorder_ms. */
@@ -593,7 +604,7 @@ int release_tick(struct datapath *dp, __u64 now, __u64 *next_ns)
 		err = check_watched(dp, now);
 	if (dp->session->kept) {
 		dp->session->kept = 0;
-		watch->scan_ns = earlier(watch->scan_ns, now + KEPT_NS);
+		watch->scan_ns = earlier(watch->scan_ns, now + later(KEPT_NS, watch->kept_ns));
 	}
 	if (now >= watch->scan_ns)
 		err = first_error(err, scan_frames(dp, now));

@@ -469,6 +469,7 @@ enum colo_rewrite_flag {
 	COLO_RW_P_KNOWN = 1 << 14, /* p_isn holds, if only of an epoch before */
 	COLO_RW_C_SYN = 1 << 15,   /* c_isn, c_syn hold */
 	COLO_RW_MOVED = 1 << 16,   /* this side took over: it is in `translations` */
+	COLO_RW_PROBE = 1 << 17,   /* with RECOVER: nothing but the time says so yet */
 };
 
 struct colo_rewrite {
@@ -499,7 +500,7 @@ struct colo_rewrite {
 	__u32 g_window;           /* the window of its last ack, as in the header */
 	__u32 given_window;       /* likewise when it was last given one again */
 	__u32 overdue;            /* times that one was overdue, since it acknowledged more */
-	__u32 reserved;
+	__u32 given;              /* the end of the last that it was given again */
 };
 
 /* Bits of colo_translation.flags */

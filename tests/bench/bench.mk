@@ -36,7 +36,7 @@ $(BUILD)/tools/guestd: tests/guest/guestd.c tests/guest/proto.h
 $(BUILD)/bench:
 	mkdir -p $@
 
--include $(BENCH_OBJECTS:.o=.d)
+-include $(BENCH_OBJECTS:.o=.d) $(BUILD)/bench/colo.d
 
 # The last run becomes the one that the documents are made from.
 .PHONY: bench-keep bench-docs
