@@ -91,24 +91,48 @@ static __always_inline int window_opened(const struct colo_rewrite *f, __u32 the
 	return f->g_ack_repeats && f->g_window > 2 * then;
 }
 
+/* Where the first SACK block of the ack in scratch.pkt is. */
+enum sacked {
+	SACKED_NOTHING,
+	SACKED_ABOVE, /* something is missing before it */
+	SACKED_BELOW, /* it has come twice (RFC 2883) */
+};
+
+__noinline int ack_sacked(void)
+{
+	struct scratch *s = scratch_get();
+	struct packet *p;
+	struct options o;
+
+	if (!s)
+		return SACKED_NOTHING;
+	p = &s->pkt;
+	if (p->hdr_len < p->l4_off + TCP_LEN + 12)
+		return SACKED_NOTHING;
+	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
+	options_of_out(&o, s, p->l4_off, p->hdr_len);
+	if (!o.sack)
+		return SACKED_NOTHING;
+	return seq_lt(p->ack, get32(s, o.sack)) ? SACKED_ABOVE : SACKED_BELOW;
+}
+
+/* One that says that something came twice is no repetition. */
+static __always_inline void ack_count(const struct packet *p, struct colo_rewrite *f)
+{
+	if (!(f->flags & COLO_RW_G_ACK) || f->g_ack != p->ack || p->data_len)
+		f->g_ack_repeats = 0;
+	else if (!f->c_sent.count || ack_sacked() != SACKED_BELOW)
+		f->g_ack_repeats++;
+}
+
 /*
  * Whether an ack of the guest in scratch.pkt says that a segment is missing, or may
  * be: there was little room when it came.
  */
-static __always_inline int ack_shows_gap(struct scratch *s, struct colo_rewrite *f,
-					 __u32 window)
+static __always_inline int ack_shows_gap(const struct colo_rewrite *f, __u32 window)
 {
-	struct packet *p = &s->pkt;
-	struct options o;
-
-	if (f->g_ack_repeats >= REPEATS || window_opened(f, window))
-		return 1;
-	if (p->hdr_len < p->l4_off + TCP_LEN + 12)
-		return 0;
-	__builtin_memcpy(s->out, p->hdr, COLO_HDR_MAX);
-	options_of_out(&o, s, p->l4_off, p->hdr_len);
-	/* the first block may be a duplicate's (RFC 2883), below the ack */
-	return o.sack && seq_lt(p->ack, get32(s, o.sack));
+	return f->g_ack_repeats >= REPEATS || window_opened(f, window) ||
+	       ack_sacked() == SACKED_ABOVE;
 }
 
 /*
@@ -207,10 +231,7 @@ static __always_inline __u32 redeliver_ack(struct scratch *s, struct colo_rewrit
 		sent_forget(f);
 	if (!(p->flags & COLO_FR_ACK) || p->flags & (COLO_FR_SYN | COLO_FR_RST))
 		return COLO_NONE;
-	if (f->flags & COLO_RW_G_ACK && f->g_ack == p->ack && !p->data_len)
-		f->g_ack_repeats++;
-	else
-		f->g_ack_repeats = 0;
+	ack_count(p, f);
 	more = f->g_ack != p->ack;
 	if (more)
 		f->overdue = 0;
@@ -228,7 +249,7 @@ static __always_inline __u32 redeliver_ack(struct scratch *s, struct colo_rewrit
 	/* its time begins anew (RFC 6298 5.3) */
 	if (more && !(fr->flags & COLO_FR_GIVEN))
 		fr->held_ns = f->seen_ns;
-	gap = ack_shows_gap(s, f, window);
+	gap = ack_shows_gap(f, window);
 	if (f->flags & COLO_RW_PROBE) {
 		/* it had more than that: it is slow, and has lost nothing (RFC 5682) */
 		if (seq_lt(f->given, p->ack))

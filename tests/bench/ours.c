@@ -253,6 +253,9 @@ static int sender_alone(struct work *work, uint64_t pairs, double *ns)
 #define SLICES_MAX 9
 #define SLICE_NS   10000000 /* and more where there is the time */
 
+/* Of the kind that is open, ns a pair; 0: not known yet. */
+static double least_alone;
+
 static int by_value(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
@@ -266,15 +269,41 @@ static double median(double *values, uint64_t count)
 	return values[count / 2];
 }
 
+/* What a pair takes in a slice, and then its sender alone. */
+static int run_slice(struct work *work, uint64_t for_ns, struct took *took, double *ns,
+		     double *alone)
+{
+	struct took one = {};
+	int err = slice(work, for_ns, &one);
+
+	/* what is dropped was not sent: it comes again */
+	rounds_copy(&kept, &s_frames);
+	err = err ?: sender_alone(work, one.pairs, alone);
+	rounds_copy(&p_frames, &kept);
+	rounds_copy(&s_frames, &kept);
+	*ns = one.cpu_ns / (double)one.pairs;
+	took->pairs += one.pairs;
+	took->wall_ns += one.wall_ns;
+	took->program_ns += one.program_ns;
+	took->daemon_ns += one.daemon_ns;
+	return err;
+}
+
 /*
  * The CPU time is that of the slice in the middle, less the sender's likewise: on
  * a machine that others share, a processor that is taken away for a while counts
  * as time of whoever ran on it.
+ *
+ * A sender of 64 KB whose frames are dropped takes 4.8 us in most calls and 7.7 in
+ * some, from beginning to end, with the same frames and from the kernel's allocator
+ * of pages; the wire, with the sender, 6.5 in both. Where it would be less than
+ * nothing, the sender's is the least that it has taken before: that can only make
+ * what is measured seem slower.
  */
 static int run_work(struct work *work, uint64_t for_ns, struct took *took)
 {
 	uint64_t slices = for_ns / SLICE_NS;
-	double ns_a_pair, ns[SLICES_MAX], alone[SLICES_MAX];
+	double all, sender, ns[SLICES_MAX], alone[SLICES_MAX];
 	int err = 0;
 
 	if (slices < SLICES_MIN)
@@ -282,28 +311,20 @@ static int run_work(struct work *work, uint64_t for_ns, struct took *took)
 	if (slices > SLICES_MAX)
 		slices = SLICES_MAX;
 	set_mode(work->mode);
-	for (uint64_t i = 0; i < slices && !err; i++) {
-		struct took one = {};
-
-		err = slice(work, for_ns / slices, &one);
-		/* what is dropped was not sent: it comes again */
-		rounds_copy(&kept, &s_frames);
-		err = err ?: sender_alone(work, one.pairs, &alone[i]);
-		rounds_copy(&p_frames, &kept);
-		rounds_copy(&s_frames, &kept);
-		ns[i] = one.cpu_ns / (double)one.pairs;
-		took->pairs += one.pairs;
-		took->wall_ns += one.wall_ns;
-		took->program_ns += one.program_ns;
-		took->daemon_ns += one.daemon_ns;
-	}
+	for (uint64_t i = 0; i < slices && !err; i++)
+		err = run_slice(work, for_ns / slices, took, &ns[i], &alone[i]);
 	set_mode(COLO_MODE_PRIMARY);
 	if (err)
 		return err;
-	ns_a_pair = median(ns, slices) - median(alone, slices);
-	if (ns_a_pair <= 0)
+	all = median(ns, slices);
+	sender = median(alone, slices);
+	if (!least_alone || sender < least_alone)
+		least_alone = sender;
+	if (all <= sender)
+		sender = least_alone;
+	if (all <= sender)
 		return -ERANGE; /* less than the sender alone */
-	took->cpu_ns = ns_a_pair * took->pairs;
+	took->cpu_ns = (all - sender) * took->pairs;
 	return 0;
 }
 
@@ -524,6 +545,7 @@ static int ours_open(const struct setup *setup)
 	int err = entered ? 0 : rig_enter();
 
 	entered = true;
+	least_alone = 0;
 	scale_cpu(0);
 	rig_counts_only = true;
 	rig_offloads = setup->kind->gso;
