@@ -14,6 +14,8 @@
 #define WAITING  64   /* bpf/rewrite.h */
 #define KEPT     512  /* bpf/redeliver.h */
 #define MORE     8
+#define RECORDS  1024
+#define SOME     200
 
 #define IP_ID    18 /* offsets in a frame */
 #define IP_FRAG  20
@@ -134,10 +136,51 @@ static void kept(void)
 	rig_close(&rig);
 }
 
+/* ---- the pool ----------------------------------------------------------------- */
+
+static int hold(uint32_t from, uint32_t to)
+{
+	int err = 0;
+
+	for (uint32_t n = from; n < to && !err; n++) {
+		batch.count = 0;
+		batch_add(&batch, 1, n, &kind);
+		err = batch_from_guest(&rig, &batch);
+	}
+	return err;
+}
+
+/* What a CPU keeps in its magazine is not lost for the others. */
+static void whole_pool(void)
+{
+	const struct colo_config sizes = {
+		.max_flows = 16, .max_frames = RECORDS, .small_blocks = RECORDS};
+	struct colo_counters c;
+	int err;
+
+	err = rig_open(&rig, COLO_ROLE_PRIMARY, &sizes) ?: hold(0, SOME);
+	err = err ?: release_commit(&rig.dp, 1);
+	scale_cpu(1);
+	err = err ?: hold(SOME, SOME + RECORDS);
+	c = rig_counters(&rig);
+	claim(!err && c.p_held == SOME + RECORDS && c.p_committed == SOME && !c.p_unheld &&
+		      !rig.dp.session->request_epoch,
+	      "a CPU holds %u frames in as many records, some of which another gave back",
+	      RECORDS);
+	err = err ?: hold(SOME + RECORDS, SOME + RECORDS + 1);
+	c = rig_counters(&rig);
+	claim(!err && c.p_unheld == 1 &&
+		      rig.dp.session->request_reason == COLO_REASON_POOL_FULL,
+	      "one more is not held, and asks for a checkpoint");
+	scale_cpu(0);
+	rig_close(&rig);
+}
+
 void part_bounds(const struct scale *scale)
 {
 	(void)scale;
 	bindings();
 	waiting();
 	kept();
+	whole_pool();
 }
