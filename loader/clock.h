@@ -20,4 +20,14 @@ static inline __u64 clock_now(void)
 	return clock_ns(CLOCK_MONOTONIC);
 }
 
+static inline __u64 earlier(__u64 a, __u64 b)
+{
+	return a < b ? a : b;
+}
+
+static inline __u64 later(__u64 a, __u64 b)
+{
+	return a > b ? a : b;
+}
+
 #endif

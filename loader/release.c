@@ -535,16 +535,6 @@ static __u64 timeout_ns(const struct datapath *dp)
 	return dp->config->compare_timeout_ms * MS;
 }
 
-static __u64 earlier(__u64 a, __u64 b)
-{
-	return a < b ? a : b;
-}
-
-static __u64 later(__u64 a, __u64 b)
-{
-	return a > b ? a : b;
-}
-
 /*
  * Flows whose frames wait: is one overdue, or was an event for it lost? The
  * program decides, and releases what is pending.

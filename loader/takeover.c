@@ -20,11 +20,6 @@
 #define RELEASE_NS     (1000 * MS_NS) /* a session that is to be given back */
 #define LEASE_PAUSED   1              /* long over */
 
-static __u64 later(__u64 a, __u64 b)
-{
-	return a > b ? a : b;
-}
-
 /* Once: what is tried again and again. */
 static void say(struct daemon *d, const char *text)
 {
